@@ -1,0 +1,5 @@
+//! Tunables and where their values come from.
+
+mod tunables;
+
+pub use tunables::Tunables;

@@ -1,0 +1,10 @@
+//! What the kernel says about memory, read into one [`Sample`].
+
+mod sample;
+
+pub use sample::Meminfo;
+pub use sample::ReclaimEvents;
+pub use sample::Sample;
+pub use sample::Stall;
+pub use sample::Vmstat;
+pub use sample::Watermarks;

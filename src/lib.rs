@@ -1,0 +1,7 @@
+//! lmkd: hears memory pressure from the kernel, kills one victim at a time, proves each death.
+pub mod clock;
+pub mod config;
+pub mod kernel;
+pub mod oom_score_adj;
+pub mod policy;
+pub mod units;

@@ -1,0 +1,3 @@
+//! lmkd, the low-memory killer daemon.
+
+fn main() {}

@@ -1,0 +1,66 @@
+//! Why a process is killed.
+
+/// The reason of a kill. Clients, metrics and Android's statsd read the numbers: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KillReason {
+    /// 0: still below the min watermark right after a kill.
+    PressureAfterKill,
+    /// 1: all tasks stalled for most of a window.
+    NotResponding,
+    /// 2: swap is low and the file cache thrashes.
+    LowSwapAndThrashing,
+    /// 3: memory and swap are low.
+    LowMemAndSwap,
+    /// 4: memory is low and the file cache thrashes.
+    LowMemAndThrashing,
+    /// 5: tasks reclaim memory themselves and the file cache thrashes.
+    DirectReclaimAndThrashing,
+    /// 6: memory is low and too much of it is in swap.
+    LowMemAndSwapUtil,
+    /// 7: thrashing has left too little file cache.
+    LowFilecacheAfterThrashing,
+    /// 8: memory is low.
+    LowMem,
+    /// 9: a task is stuck in direct reclaim.
+    DirectReclaimStuck,
+    /// 1000 to 1999: the vendor's kernel asked, with a reason of its own from 0 to 999.
+    Vendor(u16),
+}
+
+impl KillReason {
+    /// The number that clients and the event log get.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        match self {
+            Self::PressureAfterKill => 0,
+            Self::NotResponding => 1,
+            Self::LowSwapAndThrashing => 2,
+            Self::LowMemAndSwap => 3,
+            Self::LowMemAndThrashing => 4,
+            Self::DirectReclaimAndThrashing => 5,
+            Self::LowMemAndSwapUtil => 6,
+            Self::LowFilecacheAfterThrashing => 7,
+            Self::LowMem => 8,
+            Self::DirectReclaimStuck => 9,
+            Self::Vendor(reason) => i32::from(reason).saturating_add(1000),
+        }
+    }
+
+    /// A short stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PressureAfterKill => "PRESSURE_AFTER_KILL",
+            Self::NotResponding => "NOT_RESPONDING",
+            Self::LowSwapAndThrashing => "LOW_SWAP_AND_THRASHING",
+            Self::LowMemAndSwap => "LOW_MEM_AND_SWAP",
+            Self::LowMemAndThrashing => "LOW_MEM_AND_THRASHING",
+            Self::DirectReclaimAndThrashing => "DIRECT_RECL_AND_THRASHING",
+            Self::LowMemAndSwapUtil => "LOW_MEM_AND_SWAP_UTIL",
+            Self::LowFilecacheAfterThrashing => "LOW_FILECACHE_AFTER_THRASHING",
+            Self::LowMem => "LOW_MEM",
+            Self::DirectReclaimStuck => "DIRECT_RECL_STUCK",
+            Self::Vendor(_) => "VENDOR",
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The words in which the decision is asked for and answered.
+
+use super::KillReason;
+use crate::oom_score_adj::OomScoreAdj;
+use crate::units::Pages;
+
+/// How strong a pressure event is. Ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// No stall to speak of.
+    #[default]
+    Low,
+    /// Some tasks stalled for `psi_partial_stall_ms` of a window.
+    Medium,
+    /// All tasks stalled for `psi_complete_stall_ms` of a window.
+    Critical,
+}
+
+/// What made the daemon look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// The kernel's pressure interface fired.
+    Event(Level),
+    /// A timed look inside the window after an event.
+    Poll,
+    /// kswapd was woken: memory is scarce although nothing stalls. Watermark rules only.
+    KswapdWake,
+    /// The vendor's kernel asks for a kill.
+    Vendor {
+        /// Its reason, 0 to 999.
+        reason: i32,
+        /// Its lowest adj.
+        min_adj: i32,
+    },
+}
+
+/// Whether a trigger is worth a [`crate::kernel::Sample`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Below the level of the event before it: nothing to do.
+    Ignored,
+    /// A kill is outstanding: nothing to read, only the polling plan is due.
+    Skipped,
+    /// Take a sample and evaluate it.
+    Evaluate {
+        /// Whether the sample must hold fresh watermarks.
+        watermarks: bool,
+    },
+}
+
+/// The lowest watermark that free memory has fallen below. Ordered: less is worse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wmark {
+    /// Below min.
+    Min,
+    /// Below low.
+    Low,
+    /// Below high.
+    High,
+    /// Not below any.
+    #[default]
+    None,
+}
+
+/// Who reclaims memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reclaim {
+    /// Nobody.
+    #[default]
+    None,
+    /// The kernel's own thread, in the background.
+    Kswapd,
+    /// Tasks themselves, in place of what they wanted to do.
+    Direct,
+}
+
+/// Everything the rules looked at, for the log and for `explain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// Lowest breached watermark.
+    pub wmark: Wmark,
+    /// Who reclaims.
+    pub reclaim: Reclaim,
+    /// How long the oldest direct reclaim has run, ms.
+    pub direct_reclaim_ms: i64,
+    /// Estimated free swap.
+    pub free_swap: Pages,
+    /// Below this, swap is low.
+    pub swap_low_threshold: Pages,
+    /// Whether it is.
+    pub swap_is_low: bool,
+    /// Refaults of the window as a share of the file cache, percent.
+    pub thrashing: i64,
+    /// Highest thrashing since the last kill, this evaluation included.
+    pub max_thrashing: i64,
+    /// The limit in force: lowered by kills, restored by the next window.
+    pub thrashing_limit: i64,
+    /// Share of anonymous memory in swap, percent.
+    pub swap_util: i64,
+    /// File cache, active and inactive.
+    pub file_cache: Pages,
+    /// Whether stall_limit_critical is exceeded.
+    pub critical_stall: bool,
+}
+
+/// A kill is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Why.
+    pub reason: KillReason,
+    /// No process below it may be the victim.
+    pub min_adj: OomScoreAdj,
+    /// Whether a successful kill lowers the thrashing limit.
+    pub cut_thrashing_limit: bool,
+}
+
+/// The outcome of one evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What was seen. None if nothing was reclaimed or refaulted since the last look.
+    pub signals: Option<Signals>,
+    /// Whether to kill, and why.
+    pub cause: Option<Cause>,
+}
+
+/// What an evaluation asks of the loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PollRequest {
+    /// Go on as before.
+    #[default]
+    NoChange,
+    /// Poll for one window from now.
+    Start,
+    /// Stop polling until the victim is gone.
+    Pause,
+}
+
+/// A polling request with its interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollPlan {
+    /// What to do.
+    pub request: PollRequest,
+    /// New interval in ms; None leaves it as it was.
+    pub interval_ms: Option<i64>,
+}
