@@ -3,5 +3,7 @@ pub mod clock;
 pub mod config;
 pub mod kernel;
 pub mod oom_score_adj;
+pub mod pidfd;
 pub mod policy;
+pub mod sys;
 pub mod units;

@@ -1,0 +1,142 @@
+//! A process as a pidfd: the one name that no other process can ever get.
+
+use crate::sys;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::io::Errno;
+use std::fmt;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+/// A process, from the moment this was opened and for good.
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By this signal.
+    Signal(i32),
+    /// On its own, with this status.
+    Status(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(libc::SIGKILL) => write!(f, "SIGKILL"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Status(status) => write!(f, "exit status {status}"),
+        }
+    }
+}
+
+impl PidFd {
+    /// Opens the process that has this id now.
+    ///
+    /// # Errors
+    ///
+    /// See [`sys::pidfd::pidfd_open`].
+    pub fn open(pid: i32) -> Result<Self, Errno> {
+        sys::pidfd::pidfd_open(pid).map(Self)
+    }
+
+    /// Sends SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if the process has been reaped, EPERM if it may not be signalled. A process that has
+    /// exited but was not reaped accepts the signal; see [`Self::has_exited`].
+    pub fn kill(&self) -> Result<(), Errno> {
+        sys::pidfd::pidfd_send_signal(self.0.as_fd(), libc::SIGKILL)
+    }
+
+    /// Whether the process has not been reaped yet, so that its id still means it.
+    #[must_use]
+    pub fn holds_its_pid(&self) -> bool {
+        !matches!(sys::pidfd::pidfd_send_signal(self.0.as_fd(), 0), Err(Errno::SRCH))
+    }
+
+    /// Whether all its threads have exited. Does not wait.
+    #[must_use]
+    pub fn has_exited(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1))
+    }
+
+    /// How the process ended, if it has and the kernel tells (Linux 6.15, once it was reaped).
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        let wanted = sys::pidfd::PIDFD_INFO_EXIT;
+        let info = sys::pidfd::pidfd_get_info(self.0.as_fd(), wanted).ok()?;
+        if info.mask & wanted == 0 {
+            return None;
+        }
+        // The form of wait(2): the signal in the low seven bits, else the status above them.
+        let signal = info.exit_code & 0x7f;
+        Some(if signal == 0 {
+            Exit::Status(info.exit_code >> 8 & 0xff)
+        } else {
+            Exit::Signal(signal)
+        })
+    }
+
+    /// A second descriptor of the same process, for another thread.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE when descriptors run out.
+    pub fn try_clone(&self) -> Result<Self, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(&self.0, 0).map(Self)
+    }
+
+    /// Frees the memory of the dying process from here.
+    ///
+    /// # Errors
+    ///
+    /// See [`sys::pidfd::process_mrelease`].
+    pub fn mrelease(&self) -> Result<(), Errno> {
+        sys::pidfd::process_mrelease(self.0.as_fd())
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn child(program: &str, argument: &str) -> (std::process::Child, PidFd) {
+        let child = Command::new(program).arg(argument).spawn().unwrap();
+        let pidfd = PidFd::open(i32::try_from(child.id()).unwrap()).unwrap();
+        (child, pidfd)
+    }
+
+    #[test]
+    fn a_killed_process_is_seen_to_exit_by_sigkill() {
+        let (mut child, pidfd) = child("sleep", "60");
+        assert!(!pidfd.has_exited());
+        assert_eq!(pidfd.exit(), None);
+        pidfd.kill().unwrap();
+        child.wait().unwrap();
+        assert!(pidfd.has_exited());
+        assert!(!pidfd.holds_its_pid());
+        assert!(matches!(pidfd.exit(), None | Some(Exit::Signal(libc::SIGKILL))));
+        assert_eq!(pidfd.kill(), Err(Errno::SRCH));
+    }
+
+    #[test]
+    fn a_process_that_left_on_its_own_is_told_from_a_killed_one() {
+        let (mut child, pidfd) = child("sleep", "not-a-number");
+        child.wait().unwrap();
+        assert!(matches!(pidfd.exit(), None | Some(Exit::Status(1))));
+    }
+}

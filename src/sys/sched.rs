@@ -1,0 +1,77 @@
+//! Scheduling classes and memory locking: what the daemon wants for itself and its victims.
+
+use super::check;
+use rustix::io::Errno;
+
+/// `sched_setscheduler(tid, SCHED_FIFO, priority)`; 0 means the calling thread.
+///
+/// # Errors
+///
+/// EPERM without CAP_SYS_NICE and a fitting RLIMIT_RTPRIO.
+pub fn set_fifo(tid: i32, priority: i32) -> Result<(), Errno> {
+    set_scheduler(tid, libc::SCHED_FIFO, priority)
+}
+
+/// `sched_setscheduler(tid, SCHED_OTHER, 0)`: the normal class; 0 means the calling thread.
+///
+/// # Errors
+///
+/// EPERM if the thread is another user's, ESRCH if it is gone.
+pub fn set_normal(tid: i32) -> Result<(), Errno> {
+    set_scheduler(tid, libc::SCHED_OTHER, 0)
+}
+
+fn set_scheduler(tid: i32, policy: i32, priority: i32) -> Result<(), Errno> {
+    // SAFETY: sched_param is plain integers, for which zero is a valid value; musl pads it.
+    let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
+    param.sched_priority = priority;
+    let param: *const libc::sched_param = &raw const param;
+    // SAFETY: `param` is initialised and outlives the call, which only reads it. The system call
+    // is made directly because musl's wrapper refuses.
+    check(unsafe { libc::syscall(libc::SYS_sched_setscheduler, tid, policy, param) })?;
+    Ok(())
+}
+
+/// `setpriority(PRIO_PROCESS, tid, nice)`: the nice value of one thread, -20 (best) to 19.
+///
+/// # Errors
+///
+/// EACCES or EPERM without CAP_SYS_NICE, ESRCH if the thread is gone.
+pub fn set_nice(tid: i32, nice: i32) -> Result<(), Errno> {
+    // SAFETY: setpriority takes three integers and touches no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, tid, nice) })?;
+    Ok(())
+}
+
+/// `mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)`: what the daemon has touched stays in
+/// memory; what it has not costs nothing.
+///
+/// # Errors
+///
+/// EPERM or ENOMEM without CAP_IPC_LOCK and a fitting RLIMIT_MEMLOCK; EINVAL before Linux 4.4.
+pub fn lock_memory() -> Result<(), Errno> {
+    const MCL_ONFAULT: i32 = 4;
+    // SAFETY: mlockall takes an integer and changes no contents of memory.
+    check(libc::c_long::from(unsafe {
+        libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | MCL_ONFAULT)
+    }))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_may_always_have_the_normal_class() {
+        assert_eq!(set_normal(0), Ok(()));
+    }
+
+    #[test]
+    fn a_thread_that_is_gone_is_named_as_gone() {
+        let tid =
+            std::thread::spawn(|| rustix::thread::gettid().as_raw_nonzero().get()).join().unwrap();
+        assert_eq!(set_nice(tid, 0), Err(Errno::SRCH));
+        assert_eq!(set_normal(tid), Err(Errno::SRCH));
+    }
+}
