@@ -5,5 +5,6 @@ pub mod kernel;
 pub mod oom_score_adj;
 pub mod pidfd;
 pub mod policy;
+pub mod processes;
 pub mod sys;
 pub mod units;
