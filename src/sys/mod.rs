@@ -6,6 +6,7 @@
 
 pub mod pidfd;
 pub mod sched;
+pub mod signal;
 
 use rustix::io::Errno;
 

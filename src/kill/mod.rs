@@ -1,0 +1,230 @@
+//! The kill: raise, SIGKILL through the pidfd, reap, and wait for that very process's exit.
+//!
+//! One victim is waited for at a time. One that does not die within kill_timeout_ms stays on
+//! watch: its exit is still recorded and it is never chosen again.
+
+pub mod ledger;
+pub mod raise;
+pub mod reaper;
+
+use crate::clock::MonoTime;
+use crate::kernel::process::ProcDir;
+use crate::kernel::process::TaskName;
+use crate::oom_score_adj::OomScoreAdj;
+use crate::pidfd::PidFd;
+use crate::policy::Cause;
+use crate::units::Kib;
+use ledger::Ledger;
+use ledger::Moments;
+use ledger::Outcome;
+use reaper::Reaper;
+use rustix::io::Errno;
+
+/// Everything known of a process before it is killed. Nothing is read of it afterwards.
+#[derive(Clone, Debug)]
+pub struct Victim {
+    /// Its process id.
+    pub pid: i32,
+    /// Its user id.
+    pub uid: u32,
+    /// Its rank.
+    pub adj: OomScoreAdj,
+    /// The first argument of its command line.
+    pub name: TaskName,
+    /// Resident memory.
+    pub rss: Kib,
+    /// Swapped-out memory.
+    pub swap: Kib,
+}
+
+/// Why a process could not be killed; the next candidate is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillError {
+    /// It had exited already.
+    Gone,
+    /// It was signalled before and has not exited yet.
+    Dying,
+    /// The signal was refused.
+    Refused(Errno),
+}
+
+/// A victim between its signal and the proof of its end.
+#[derive(Debug)]
+pub struct Flight {
+    /// Who.
+    pub victim: Victim,
+    /// Why.
+    pub cause: Cause,
+    /// When each step was made.
+    pub moments: Moments,
+    pidfd: PidFd,
+    ticket: u32,
+    timed_out: bool,
+}
+
+impl Flight {
+    /// Its process, to wait on.
+    #[must_use]
+    pub const fn pidfd(&self) -> &PidFd {
+        &self.pidfd
+    }
+}
+
+/// What the loop waits on: a victim's place and the ticket that tells it from an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlightId {
+    /// Index, below [`reaper::PLACES`].
+    pub place: usize,
+    /// Unique over the run (2^32 kills).
+    pub ticket: u32,
+}
+
+/// The kill in flight, those that outlived their timeout, and the ledger.
+pub struct Killer {
+    flights: [Option<Flight>; reaper::PLACES],
+    current: Option<FlightId>,
+    next_ticket: u32,
+    reaper: Reaper,
+    /// Counts and durations of the run.
+    pub ledger: Ledger,
+}
+
+impl Killer {
+    /// Starts the reaper thread.
+    #[must_use]
+    pub fn start() -> Self {
+        Self {
+            flights: std::array::from_fn(|_| None),
+            current: None,
+            next_ticket: 1,
+            reaper: Reaper::start(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// The victim that is waited for: no other is chosen meanwhile.
+    #[must_use]
+    pub fn waiting_for(&self) -> Option<&Flight> {
+        self.flight(self.current?)
+    }
+
+    /// A victim on watch.
+    #[must_use]
+    pub fn flight(&self, id: FlightId) -> Option<&Flight> {
+        self.flights.get(id.place)?.as_ref().filter(|flight| flight.ticket == id.ticket)
+    }
+
+    /// Whether this process was signalled and has not been seen to exit.
+    #[must_use]
+    pub fn is_dying(&self, pid: i32) -> bool {
+        self.flights.iter().flatten().any(|flight| {
+            flight.victim.pid == pid
+                && flight.moments.exited.is_none()
+                && flight.pidfd.holds_its_pid()
+        })
+    }
+
+    /// Raises, signals and hands to the reaper. The victim is then waited for.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone, dying already, or not ours to signal; nothing was counted.
+    pub fn kill(
+        &mut self,
+        proc: &ProcDir,
+        victim: Victim,
+        pidfd: PidFd,
+        cause: Cause,
+        mut moments: Moments,
+    ) -> Result<FlightId, KillError> {
+        if pidfd.has_exited() {
+            return Err(KillError::Gone);
+        }
+        if self.is_dying(victim.pid) {
+            return Err(KillError::Dying);
+        }
+        raise::raise(proc, victim.pid);
+        moments.raised = MonoTime::now();
+        pidfd.kill().map_err(|errno| match errno {
+            Errno::SRCH => KillError::Gone,
+            other => KillError::Refused(other),
+        })?;
+        moments.signalled = MonoTime::now();
+
+        let place = self.free_place();
+        let ticket = self.next_ticket;
+        self.next_ticket = self.next_ticket.wrapping_add(1).max(1);
+        self.reaper.hand_over(place, ticket, &pidfd, victim.pid, moments.signalled);
+        self.ledger.count_kill(victim.adj, &moments);
+        let flight = Flight { victim, cause, moments, pidfd, ticket, timed_out: false };
+        if let Some(slot) = self.flights.get_mut(place) {
+            *slot = Some(flight);
+        }
+        let id = FlightId { place, ticket };
+        self.current = Some(id);
+        Ok(id)
+    }
+
+    /// An empty place; if all are taken, that of the victim longest on watch.
+    fn free_place(&self) -> usize {
+        let age = |flight: &Option<Flight>| {
+            flight.as_ref().map(|flight| (flight.moments.exited.is_none(), flight.ticket))
+        };
+        let places = self.flights.iter().enumerate();
+        places.min_by_key(|(_, flight)| age(flight)).map_or(0, |(place, _)| place)
+    }
+
+    /// The pidfd turned readable: the victim has exited. Returns it the first time.
+    pub fn exited(&mut self, id: FlightId, now: MonoTime) -> Option<&Flight> {
+        if self.current == Some(id) {
+            self.current = None;
+        }
+        let answer = self.reaper.answer(id.place, id.ticket);
+        let flight = self.flights.get_mut(id.place)?.as_mut()?;
+        if flight.ticket != id.ticket || flight.moments.exited.is_some() {
+            return None;
+        }
+        flight.moments.exited = Some(now);
+        flight.moments.released = answer.filter(|a| a.result.is_ok()).map(|a| a.at);
+        self.ledger.count_exit(&flight.moments);
+        Some(flight)
+    }
+
+    /// The victim was reaped by its parent: asks the kernel how it ended, and forgets it.
+    pub fn prove(&mut self, id: FlightId, now: MonoTime) -> Option<(Flight, Option<Outcome>)> {
+        self.flight(id)?;
+        let mut flight = self.flights.get_mut(id.place)?.take()?;
+        if self.current == Some(id) {
+            self.current = None;
+        }
+        let outcome = flight.pidfd.exit().map(Outcome::from);
+        if outcome.is_some() {
+            flight.moments.proven = Some(now);
+        }
+        if outcome == Some(Outcome::Killed) {
+            self.ledger.proven = self.ledger.proven.saturating_add(1);
+        }
+        Some((flight, outcome))
+    }
+
+    /// kill_timeout_ms is over: the next victim may be chosen while this one stays on watch.
+    pub fn give_up_waiting(&mut self) -> Option<(&Flight, Option<reaper::Release>)> {
+        let id = self.current.take()?;
+        let release = self.reaper.answer(id.place, id.ticket);
+        let flight = self.flights.get_mut(id.place)?.as_mut()?;
+        flight.timed_out = true;
+        self.ledger.timeouts = self.ledger.timeouts.saturating_add(1);
+        Some((flight, release))
+    }
+
+    /// Memory of victims that were given up on and still hold it, in kilobytes.
+    #[must_use]
+    pub fn owed(&self) -> Kib {
+        let owed = self.flights.iter().enumerate().filter_map(|(place, flight)| {
+            let flight = flight.as_ref().filter(|f| f.timed_out && f.moments.exited.is_none())?;
+            let release = self.reaper.answer(place, flight.ticket);
+            release.is_none_or(|r| !r.is_back()).then_some(flight.victim.rss)
+        });
+        owed.sum()
+    }
+}

@@ -1,0 +1,195 @@
+//! The reaper: a thread that takes dying processes' memory back with process_mrelease(2).
+//!
+//! The loop hands a victim over without waiting, allocating or holding a lock across a system
+//! call, and looks at the answer whenever it likes.
+
+use crate::clock::MonoTime;
+use crate::pidfd::PidFd;
+use crate::sys;
+use rustix::event::EventfdFlags;
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// How many victims can be with the reaper or on watch at a time.
+pub const PLACES: usize = 16;
+
+/// Tries of one process_mrelease that answers EAGAIN, a millisecond apart: the victim's memory is
+/// busy, and its own exit is likely to get there first.
+const MOST_TRIES: u32 = 20;
+
+/// What became of a victim's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// When process_mrelease returned.
+    pub at: MonoTime,
+    /// Its answer; ESRCH says that the exiting process was faster.
+    pub result: Result<(), Errno>,
+}
+
+/// The memory is back, one way or the other.
+impl Release {
+    /// Whether the victim's memory is free.
+    #[must_use]
+    pub fn is_back(&self) -> bool {
+        matches!(self.result, Ok(()) | Err(Errno::SRCH))
+    }
+}
+
+#[derive(Default)]
+struct Place {
+    job: Option<Job>,
+    answer: Option<(u32, Release)>,
+}
+
+struct Job {
+    pidfd: PidFd,
+    pid: i32,
+    ticket: u32,
+    signalled: MonoTime,
+}
+
+struct Shared {
+    places: [Mutex<Place>; PLACES],
+    bell: OwnedFd,
+}
+
+/// A handle of the reaper thread.
+pub struct Reaper {
+    shared: Option<Arc<Shared>>,
+}
+
+/// A lock that is held for a few instructions and never across a system call. A panic aborts the
+/// process, so poison cannot be met.
+fn lock(place: &Mutex<Place>) -> MutexGuard<'_, Place> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Reaper {
+    /// Starts the thread. Without process_mrelease (Linux 5.15) or a thread, victims free their
+    /// memory themselves; one line says so.
+    #[must_use]
+    pub fn start() -> Self {
+        if !sys::pidfd::process_mrelease_exists() {
+            log::warn!(
+                "no process_mrelease (Linux 5.15): victims free their memory themselves, which \
+                 takes longer when they get no CPU"
+            );
+            return Self { shared: None };
+        }
+        match Self::spawn() {
+            Ok(shared) => Self { shared: Some(shared) },
+            Err(error) => {
+                log::warn!("no reaper thread ({error}): victims free their memory themselves");
+                Self { shared: None }
+            }
+        }
+    }
+
+    fn spawn() -> std::io::Result<Arc<Shared>> {
+        let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
+        let places = std::array::from_fn(|_| Mutex::default());
+        let shared = Arc::new(Shared { places, bell });
+        let theirs = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("lmkd_reaper".to_owned())
+            .stack_size(64 * 1024)
+            .spawn(move || theirs.run())?;
+        Ok(shared)
+    }
+
+    /// Hands a signalled victim over; `ticket` tells its answer from an earlier one in `place`.
+    pub fn hand_over(&self, place: usize, ticket: u32, pidfd: &PidFd, pid: i32, at: MonoTime) {
+        let Some(shared) = &self.shared else { return };
+        let Some(mutex) = shared.places.get(place) else { return };
+        let Ok(pidfd) = pidfd.try_clone() else { return };
+        let old = {
+            let mut place = lock(mutex);
+            place.answer = None;
+            place.job.replace(Job { pidfd, pid, ticket, signalled: at })
+        };
+        // Dropped outside the lock: closing a descriptor is a system call.
+        drop(old);
+        // Cannot block: the counter would have to be at its 64-bit end.
+        let _ = rustix::io::write(&shared.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// What became of the memory of the victim with this ticket, if that is known by now.
+    #[must_use]
+    pub fn answer(&self, place: usize, ticket: u32) -> Option<Release> {
+        let place = lock(self.shared.as_ref()?.places.get(place)?);
+        place.answer.filter(|(of, _)| *of == ticket).map(|(_, release)| release)
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        // An ordinary thread: the loop's real-time class is not inherited, since this thread is
+        // started before the loop takes it.
+        let _ = sys::sched::set_nice(0, -20);
+        let mut count = [0_u8; 8];
+        loop {
+            if !matches!(rustix::io::read(&self.bell, &mut count), Ok(_) | Err(Errno::INTR)) {
+                return;
+            }
+            for place in &self.places {
+                let job = lock(place).job.take();
+                if let Some(job) = job {
+                    let release = reap(&job);
+                    lock(place).answer = Some((job.ticket, release));
+                }
+            }
+        }
+    }
+}
+
+fn reap(job: &Job) -> Release {
+    let mut tries = 1;
+    let mut result = job.pidfd.mrelease();
+    while result == Err(Errno::AGAIN) && tries < MOST_TRIES {
+        std::thread::sleep(Duration::from_millis(1));
+        tries += 1;
+        result = job.pidfd.mrelease();
+    }
+    let at = MonoTime::now();
+    // The wording is matched by AOSP's device tests.
+    match result {
+        Ok(()) => {
+            log::debug!("Process {} was reaped in {}ms", job.pid, at.millis_since(job.signalled));
+        }
+        Err(Errno::SRCH) => {
+            log::debug!("process_mrelease {} failed: No such process", job.pid);
+        }
+        Err(error) => log::error!("process_mrelease {} failed: {error}", job.pid),
+    }
+    Release { at, result }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_answer_of_another_ticket_is_not_taken_for_this_one() {
+        let reaper = Reaper::start();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let pidfd = PidFd::open(pid).unwrap();
+        pidfd.kill().unwrap();
+        reaper.hand_over(3, 7, &pidfd, pid, MonoTime::now());
+        assert_eq!(reaper.answer(3, 6), None);
+        // The answer comes from another thread; its arrival has no descriptor to wait on.
+        let deadline = MonoTime::now().plus_millis(10_000);
+        while reaper.shared.is_some() && reaper.answer(3, 7).is_none() {
+            assert!(MonoTime::now() < deadline, "the reaper never answered");
+            std::thread::yield_now();
+        }
+        assert!(reaper.answer(3, 7).is_none_or(|release| release.is_back()));
+        child.wait().unwrap();
+    }
+}
