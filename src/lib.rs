@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod config;
 pub mod kernel;
+pub mod kill;
 pub mod logging;
 pub mod oom_score_adj;
 pub mod pidfd;

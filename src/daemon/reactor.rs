@@ -3,7 +3,10 @@
 //! Level-triggered: a descriptor that is readable or hung up and stays in the set without being
 //! handled turns the loop into a spin. Whoever adds one handles every event it can have.
 
+use crate::kill::FlightId;
 use crate::policy::Level;
+use crate::processes::ClientId;
+use crate::processes::RecordId;
 use rustix::event::epoll;
 use rustix::event::epoll::EventData;
 use rustix::event::epoll::EventFlags;
@@ -24,63 +27,45 @@ pub enum Token {
     /// The listening socket.
     Listener,
     /// A client's socket.
-    Client {
-        /// Its slot.
-        slot: u32,
-        /// Which client of that slot.
-        generation: u32,
-    },
+    Client(ClientId),
     /// A registered process.
-    Process {
-        /// Its place in the registry.
-        index: u32,
-        /// Which process of that place.
-        generation: u32,
-    },
+    Process(RecordId),
     /// A signalled victim.
-    Victim {
-        /// Its place among the flights.
-        place: u32,
-        /// Which victim of that place.
-        ticket: u32,
-    },
+    Victim(FlightId),
     /// The ring buffer of reclaim events.
     MemEvents,
 }
 
-const INDEX_BITS: u32 = 24;
-
 impl Token {
+    /// The kind in the highest byte, and what names the thing below it.
     fn pack(self) -> u64 {
-        let (kind, index, generation) = match self {
-            Self::Signals => (0, 0, 0),
-            Self::Pressure(Level::Low) => (1, 0, 0),
-            Self::Pressure(Level::Medium) => (1, 1, 0),
-            Self::Pressure(Level::Critical) => (1, 2, 0),
-            Self::Listener => (2, 0, 0),
-            Self::Client { slot, generation } => (3, slot, generation),
-            Self::Process { index, generation } => (4, index, generation),
-            Self::Victim { place, ticket } => (5, place, ticket),
-            Self::MemEvents => (6, 0, 0),
+        let slot_of = |slot: u8, generation: u32| u64::from(slot) << 32 | u64::from(generation);
+        let (kind, name): (u64, u64) = match self {
+            Self::Signals => (0, 0),
+            Self::Pressure(Level::Low) => (1, 0),
+            Self::Pressure(Level::Medium) => (1, 1),
+            Self::Pressure(Level::Critical) => (1, 2),
+            Self::Listener => (2, 0),
+            Self::Client(id) => (3, slot_of(id.slot, id.generation)),
+            Self::Process(id) => (4, id.to_bits()),
+            Self::Victim(id) => (5, slot_of(id.place, id.ticket)),
+            Self::MemEvents => (6, 0),
         };
-        debug_assert!(index < 1 << INDEX_BITS);
-        let head: u64 = (kind << INDEX_BITS) | u64::from(index);
-        head << 32 | u64::from(generation)
+        kind << RecordId::BITS | name
     }
 
     fn unpack(packed: u64) -> Option<Self> {
-        let [k, i1, i2, i3, g1, g2, g3, g4] = packed.to_be_bytes();
-        let index = u32::from_be_bytes([0, i1, i2, i3]);
-        let generation = u32::from_be_bytes([g1, g2, g3, g4]);
-        Some(match (k, index) {
+        let [_, _, _, slot, g @ ..] = packed.to_be_bytes();
+        let generation = u32::from_be_bytes(g);
+        Some(match (packed >> RecordId::BITS, generation) {
             (0, _) => Self::Signals,
             (1, 0) => Self::Pressure(Level::Low),
             (1, 1) => Self::Pressure(Level::Medium),
             (1, 2) => Self::Pressure(Level::Critical),
             (2, _) => Self::Listener,
-            (3, slot) => Self::Client { slot, generation },
-            (4, index) => Self::Process { index, generation },
-            (5, place) => Self::Victim { place, ticket: generation },
+            (3, generation) => Self::Client(ClientId { slot, generation }),
+            (4, _) => Self::Process(RecordId::from_bits(packed)),
+            (5, ticket) => Self::Victim(FlightId { place: slot, ticket }),
             (6, _) => Self::MemEvents,
             _ => return None,
         })
@@ -206,15 +191,14 @@ mod tests {
 
     #[test]
     fn a_token_survives_the_kernel() {
-        let big = (1 << INDEX_BITS) - 1;
         for token in [
             Token::Signals,
             Token::Pressure(Level::Medium),
             Token::Pressure(Level::Critical),
             Token::Listener,
-            Token::Client { slot: 15, generation: u32::MAX },
-            Token::Process { index: big, generation: 0x89ab_cdef },
-            Token::Victim { place: 3, ticket: 7 },
+            Token::Client(ClientId { slot: 15, generation: u32::MAX }),
+            Token::Process(RecordId::from_bits(0x89_abcd_ef01_2345)),
+            Token::Victim(FlightId { place: 3, ticket: 7 }),
             Token::MemEvents,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
@@ -226,7 +210,7 @@ mod tests {
     fn a_readable_descriptor_is_told_with_its_token() {
         let mut reactor = Reactor::new().unwrap();
         let fd = rustix::event::eventfd(1, rustix::event::EventfdFlags::CLOEXEC).unwrap();
-        let token = Token::Client { slot: 1, generation: 2 };
+        let token = Token::Client(ClientId { slot: 1, generation: 2 });
         reactor.add(&fd, token).unwrap();
         assert_eq!(reactor.wait(None).unwrap(), 1);
         let ready = reactor.ready(0).unwrap();

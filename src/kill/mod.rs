@@ -74,7 +74,7 @@ impl Flight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlightId {
     /// Index, below [`reaper::PLACES`].
-    pub place: usize,
+    pub place: u8,
     /// Unique over the run (2^32 kills).
     pub ticket: u32,
 }
@@ -111,7 +111,10 @@ impl Killer {
     /// A victim on watch.
     #[must_use]
     pub fn flight(&self, id: FlightId) -> Option<&Flight> {
-        self.flights.get(id.place)?.as_ref().filter(|flight| flight.ticket == id.ticket)
+        self.flights
+            .get(usize::from(id.place))?
+            .as_ref()
+            .filter(|flight| flight.ticket == id.ticket)
     }
 
     /// Whether this process was signalled and has not been seen to exit.
@@ -157,7 +160,7 @@ impl Killer {
         self.reaper.hand_over(place, ticket, &pidfd, victim.pid, moments.signalled);
         self.ledger.count_kill(victim.adj, &moments);
         let flight = Flight { victim, cause, moments, pidfd, ticket, timed_out: false };
-        if let Some(slot) = self.flights.get_mut(place) {
+        if let Some(slot) = self.flights.get_mut(usize::from(place)) {
             *slot = Some(flight);
         }
         let id = FlightId { place, ticket };
@@ -166,11 +169,11 @@ impl Killer {
     }
 
     /// An empty place; if all are taken, that of the victim longest on watch.
-    fn free_place(&self) -> usize {
+    fn free_place(&self) -> u8 {
         let age = |flight: &Option<Flight>| {
             flight.as_ref().map(|flight| (flight.moments.exited.is_none(), flight.ticket))
         };
-        let places = self.flights.iter().enumerate();
+        let places = (0_u8..).zip(&self.flights);
         places.min_by_key(|(_, flight)| age(flight)).map_or(0, |(place, _)| place)
     }
 
@@ -180,7 +183,7 @@ impl Killer {
             self.current = None;
         }
         let answer = self.reaper.answer(id.place, id.ticket);
-        let flight = self.flights.get_mut(id.place)?.as_mut()?;
+        let flight = self.flights.get_mut(usize::from(id.place))?.as_mut()?;
         if flight.ticket != id.ticket || flight.moments.exited.is_some() {
             return None;
         }
@@ -193,7 +196,7 @@ impl Killer {
     /// The victim was reaped by its parent: asks the kernel how it ended, and forgets it.
     pub fn prove(&mut self, id: FlightId, now: MonoTime) -> Option<(Flight, Option<Outcome>)> {
         self.flight(id)?;
-        let mut flight = self.flights.get_mut(id.place)?.take()?;
+        let mut flight = self.flights.get_mut(usize::from(id.place))?.take()?;
         if self.current == Some(id) {
             self.current = None;
         }
@@ -211,7 +214,7 @@ impl Killer {
     pub fn give_up_waiting(&mut self) -> Option<(&Flight, Option<reaper::Release>)> {
         let id = self.current.take()?;
         let release = self.reaper.answer(id.place, id.ticket);
-        let flight = self.flights.get_mut(id.place)?.as_mut()?;
+        let flight = self.flights.get_mut(usize::from(id.place))?.as_mut()?;
         flight.timed_out = true;
         self.ledger.timeouts = self.ledger.timeouts.saturating_add(1);
         Some((flight, release))
@@ -220,7 +223,7 @@ impl Killer {
     /// Memory of victims that were given up on and still hold it, in kilobytes.
     #[must_use]
     pub fn owed(&self) -> Kib {
-        let owed = self.flights.iter().enumerate().filter_map(|(place, flight)| {
+        let owed = (0_u8..).zip(&self.flights).filter_map(|(place, flight)| {
             let flight = flight.as_ref().filter(|f| f.timed_out && f.moments.exited.is_none())?;
             let release = self.reaper.answer(place, flight.ticket);
             release.is_none_or(|r| !r.is_back()).then_some(flight.victim.rss)

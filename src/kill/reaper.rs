@@ -103,9 +103,9 @@ impl Reaper {
     }
 
     /// Hands a signalled victim over; `ticket` tells its answer from an earlier one in `place`.
-    pub fn hand_over(&self, place: usize, ticket: u32, pidfd: &PidFd, pid: i32, at: MonoTime) {
+    pub fn hand_over(&self, place: u8, ticket: u32, pidfd: &PidFd, pid: i32, at: MonoTime) {
         let Some(shared) = &self.shared else { return };
-        let Some(mutex) = shared.places.get(place) else { return };
+        let Some(mutex) = shared.places.get(usize::from(place)) else { return };
         let Ok(pidfd) = pidfd.try_clone() else { return };
         let old = {
             let mut place = lock(mutex);
@@ -120,8 +120,8 @@ impl Reaper {
 
     /// What became of the memory of the victim with this ticket, if that is known by now.
     #[must_use]
-    pub fn answer(&self, place: usize, ticket: u32) -> Option<Release> {
-        let place = lock(self.shared.as_ref()?.places.get(place)?);
+    pub fn answer(&self, place: u8, ticket: u32) -> Option<Release> {
+        let place = lock(self.shared.as_ref()?.places.get(usize::from(place))?);
         place.answer.filter(|(of, _)| *of == ticket).map(|(_, release)| release)
     }
 }

@@ -4,6 +4,7 @@
 //! an [`Errno`] out. Nothing here allocates or logs.
 #![allow(unsafe_code)]
 
+pub mod dir;
 pub mod pidfd;
 pub mod sched;
 pub mod signal;
