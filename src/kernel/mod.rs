@@ -1,5 +1,6 @@
 //! What the kernel says about memory, read into one [`Sample`].
 
+pub mod memevents;
 pub mod process;
 mod sample;
 

@@ -4,8 +4,11 @@
 //! an [`Errno`] out. Nothing here allocates or logs.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod dir;
+pub mod perf;
 pub mod pidfd;
+pub mod ring;
 pub mod sched;
 pub mod signal;
 

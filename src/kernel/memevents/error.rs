@@ -1,0 +1,75 @@
+//! Why there are no memory events.
+
+use rustix::io::Errno;
+use std::fmt;
+
+/// Why the source of events could not be opened. Its text is one line: cause, then remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// The boot loader of BPF programs has not put them in their place yet, or never will.
+    NotLoadedYet,
+    /// The process may not do what it takes.
+    NotPermitted {
+        /// What it tried.
+        doing: &'static str,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// The kernel lacks something.
+    NotSupported {
+        /// What it lacks.
+        missing: &'static str,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// Something else.
+    Failed {
+        /// What it tried.
+        doing: &'static str,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+}
+
+impl OpenError {
+    /// Whether trying again later may help.
+    #[must_use]
+    pub const fn is_worth_retrying(&self) -> bool {
+        matches!(self, Self::NotLoadedYet)
+    }
+
+    pub(super) fn new(doing: &'static str, missing: &'static str, errno: Errno) -> Self {
+        match errno {
+            Errno::PERM | Errno::ACCESS => Self::NotPermitted { doing, errno },
+            Errno::NOSYS | Errno::INVAL | Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP => {
+                Self::NotSupported { missing, errno }
+            }
+            _ => Self::Failed { doing, errno },
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no memory events, vmstat serves instead: ")?;
+        match self {
+            Self::NotLoadedYet => f.write_str(
+                "AOSP's bpfMemEvents programs are not loaded; they come with the boot of Android 15 \
+                 and later, so this is tried again",
+            ),
+            Self::NotPermitted { doing, errno } => write!(
+                f,
+                "{doing} is not permitted ({errno}); grant CAP_BPF and CAP_PERFMON, and before \
+                 Linux 5.11 a larger RLIMIT_MEMLOCK"
+            ),
+            Self::NotSupported { missing, errno } => {
+                write!(f, "the kernel lacks {missing} ({errno}); use one that has it")
+            }
+            Self::Failed { doing, errno } => {
+                write!(f, "{doing} failed ({errno}); restart the daemon to try again")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}

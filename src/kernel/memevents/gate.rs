@@ -1,0 +1,102 @@
+//! How often signs of scarce memory make the daemon look. Pure.
+
+use crate::clock::MonoTime;
+
+/// Lets a sign of scarce memory through at once, and the next ones not before some time has
+/// passed; none is forgotten, for what was held back comes due then.
+///
+/// kswapd announces every round it makes, hundreds a second while a page cache is streamed through.
+/// A look costs about 0.1 ms, so at the usual 100 ms apart even uninterrupted reclaim costs 0.1 %
+/// of a CPU, and no reclaim costs nothing: with nothing held back there is no timer.
+#[derive(Clone, Copy, Debug)]
+pub struct WakeGate {
+    spacing_ms: i64,
+    opens: MonoTime,
+    held: bool,
+}
+
+impl WakeGate {
+    /// A gate that lets one look through per `spacing_ms`.
+    #[must_use]
+    pub const fn new(spacing_ms: i64) -> Self {
+        Self { spacing_ms, opens: MonoTime::ZERO, held: false }
+    }
+
+    /// A sign came: whether to look now. If not, [`Self::due`] says when.
+    #[must_use]
+    pub fn knock(&mut self, now: MonoTime) -> bool {
+        self.held = now < self.opens;
+        !self.held
+    }
+
+    /// A look was taken, whatever made the daemon take it. While reclaim goes on another one is
+    /// due after the spacing: what happens until then may not wake the loop by itself.
+    pub fn looked(&mut self, now: MonoTime, reclaiming: bool) {
+        self.opens = now.plus_millis(self.spacing_ms);
+        self.held = reclaiming;
+    }
+
+    /// When a look is due without another sign; None for never.
+    #[must_use]
+    pub fn due(&self) -> Option<MonoTime> {
+        self.held.then_some(self.opens)
+    }
+
+    /// Whether that moment has come.
+    #[must_use]
+    pub fn is_due(&self, now: MonoTime) -> bool {
+        self.held && now >= self.opens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(at: u64) -> MonoTime {
+        MonoTime::from_millis(at)
+    }
+
+    #[test]
+    fn the_first_sign_is_let_through_at_once_and_leaves_no_timer() {
+        let mut gate = WakeGate::new(100);
+        assert!(gate.knock(ms(5)));
+        gate.looked(ms(5), false);
+        assert_eq!(gate.due(), None);
+    }
+
+    #[test]
+    fn a_sign_too_early_is_held_back_not_forgotten() {
+        let mut gate = WakeGate::new(100);
+        gate.looked(ms(5), false);
+        assert!(!gate.knock(ms(6)));
+        assert!(!gate.knock(ms(104)));
+        assert_eq!(gate.due(), Some(ms(105)));
+        assert!(!gate.is_due(ms(104)));
+        assert!(gate.is_due(ms(105)));
+        gate.looked(ms(105), false);
+        assert_eq!(gate.due(), None);
+    }
+
+    #[test]
+    fn reclaim_that_goes_on_is_looked_at_again() {
+        let mut gate = WakeGate::new(100);
+        gate.looked(ms(5), true);
+        assert_eq!(gate.due(), Some(ms(105)));
+        assert!(gate.knock(ms(105)));
+        assert_eq!(gate.due(), None);
+    }
+
+    #[test]
+    fn a_thousand_signs_a_second_make_ten_looks() {
+        let mut gate = WakeGate::new(100);
+        let mut looks = 0;
+        for at in 0..1000 {
+            if gate.knock(ms(at)) {
+                gate.looked(ms(at), false);
+                looks += 1;
+            }
+        }
+        assert_eq!(looks, 10);
+    }
+}
