@@ -3,12 +3,41 @@
 //! No I/O, clock, logging or allocation here: the time and every number arrive as values, so a
 //! table test, a recorded session and the live daemon run the same code.
 //!
+//! | file | holds |
+//! | --- | --- |
+//! | `state` | [`Policy`]: what is remembered between two looks, and the order of the steps |
+//! | `signals` | the derived signals, one file each: `reclaim`, `swap`, `thrashing`, `watermark`, `exhaustion` |
+//! | `rules` | [`RULES`]: the reasons to kill, in order, each a list of conditions |
+//! | `condition` | [`Condition`]: what a rule demands, and how it reads in a log |
+//! | `minfree` | [`MinfreeTable`]: the older way, levels that a client sends |
+//! | `poller` | [`Poller`]: when to look again |
+//!
 //! [`Sample`]: crate::kernel::Sample
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
+mod condition;
+mod exhaustion;
+mod minfree;
+mod poller;
 mod reason;
+mod reclaim;
+mod rules;
+mod state;
+mod swap;
+mod thrashing;
 mod verdict;
+mod wakeup;
+mod watermark;
+mod why;
 
+pub use condition::Condition;
+pub use condition::Facts;
+pub use minfree::MinfreeTable;
+pub use poller::Poller;
 pub use reason::KillReason;
+pub use rules::Rule;
+pub use rules::RULES;
+pub use state::Policy;
 pub use verdict::Admission;
 pub use verdict::Cause;
 pub use verdict::Level;
@@ -19,3 +48,8 @@ pub use verdict::Signals;
 pub use verdict::Trigger;
 pub use verdict::Verdict;
 pub use verdict::Wmark;
+pub use wakeup::WakeupInfo;
+pub use why::Why;
+
+#[cfg(test)]
+mod tests;

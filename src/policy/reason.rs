@@ -25,6 +25,8 @@ pub enum KillReason {
     DirectReclaimStuck,
     /// 1000 to 1999: the vendor's kernel asked, with a reason of its own from 0 to 999.
     Vendor(u16),
+    /// -1, which clients read as "no reason given": below a level of the minfree table.
+    Minfree,
 }
 
 impl KillReason {
@@ -43,6 +45,7 @@ impl KillReason {
             Self::LowMem => 8,
             Self::DirectReclaimStuck => 9,
             Self::Vendor(reason) => i32::from(reason).saturating_add(1000),
+            Self::Minfree => -1,
         }
     }
 
@@ -61,6 +64,7 @@ impl KillReason {
             Self::LowMem => "LOW_MEM",
             Self::DirectReclaimStuck => "DIRECT_RECL_STUCK",
             Self::Vendor(_) => "VENDOR",
+            Self::Minfree => "MINFREE",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The words in which the decision is asked for and answered.
 
 use super::KillReason;
+use crate::kernel::Watermarks;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::units::Pages;
 
@@ -77,6 +78,10 @@ pub enum Reclaim {
 /// Everything the rules looked at, for the log and for `explain`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signals {
+    /// Free memory without CMA areas: what the watermarks are compared with.
+    pub free: Pages,
+    /// The watermarks in use.
+    pub watermarks: Watermarks,
     /// Lowest breached watermark.
     pub wmark: Wmark,
     /// Who reclaims.
@@ -101,6 +106,16 @@ pub struct Signals {
     pub file_cache: Pages,
     /// Whether stall_limit_critical is exceeded.
     pub critical_stall: bool,
+    /// Whether a critical pressure event is the trigger.
+    pub critical_event: bool,
+    /// Whether this is the first look after a kill.
+    pub after_kill: bool,
+    /// Whether a kill for thrashing was due since the file cache was last large enough.
+    pub watch_filecache: bool,
+    /// Looked at for a kswapd wake-up: free memory is below low, and all file cache and free swap
+    /// together would not lift it over high. No pressure event comes any more in this state, for
+    /// nothing is left to stall on; the kernel's OOM killer is next.
+    pub exhausted: bool,
 }
 
 /// A kill is due.

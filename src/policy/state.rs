@@ -1,0 +1,366 @@
+//! What is remembered between two looks, and the order of the steps of one.
+
+use super::exhaustion;
+use super::exhaustion::Exhaustion;
+use super::poller::LONG_MS;
+use super::poller::SHORT_MS;
+use super::reclaim::ReclaimCounters;
+use super::swap;
+use super::swap::Swap;
+use super::thrashing::Thrashing;
+use super::wakeup::Wakeups;
+use super::watermark;
+use super::watermark::Remembered;
+use super::Admission;
+use super::Cause;
+use super::Facts;
+use super::KillReason;
+use super::Level;
+use super::MinfreeTable;
+use super::PollPlan;
+use super::PollRequest;
+use super::Reclaim;
+use super::Rule;
+use super::Signals;
+use super::Trigger;
+use super::Verdict;
+use super::WakeupInfo;
+use super::RULES;
+use crate::clock::MonoTime;
+use crate::config::Tunables;
+use crate::kernel::Sample;
+use crate::oom_score_adj::OomScoreAdj;
+use crate::units::PageSize;
+use crate::units::Pages;
+
+/// kswapd wake-ups nearer together than this are one: a busy kswapd wakes hundreds of times a
+/// second, and a look costs a tenth of a millisecond.
+const KSWAPD_REST_MS: i64 = 100;
+
+/// The decision, with what it remembers from one look to the next.
+///
+/// For each trigger the caller asks [`Self::admit`]; if that says so takes a sample and asks
+/// [`Self::evaluate`] (or, if the kernel's files could not be read, tells [`Self::read_failed`]);
+/// after a kill tells [`Self::note_kill`]; and at last asks [`Self::poll_plan`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    page: PageSize,
+    prev_level: Level,
+    reclaim: ReclaimCounters,
+    prev_refault: i64,
+    /// None before the first look.
+    thrashing: Option<Thrashing>,
+    watermarks: Remembered,
+    watch_filecache: bool,
+    /// A victim was signalled, and no look has been taken since.
+    killing: bool,
+    ever_killed: bool,
+    minfree: MinfreeTable,
+    wakeups: Wakeups,
+    last_pressure: Option<MonoTime>,
+    last_kswapd_wake: Option<MonoTime>,
+    /// The looks under way follow a kswapd wake-up, not a pressure event.
+    after_kswapd_wake: bool,
+    look: Look,
+}
+
+/// How the latest look ended, as far as polling depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Ignored,
+    Skipped,
+    Failed,
+    Taken { reclaim: Reclaim, hurry: bool, watch: bool },
+}
+
+impl Policy {
+    /// The state of a daemon that has just started, on a kernel with this page size.
+    #[must_use]
+    pub fn new(page: PageSize) -> Self {
+        Self {
+            page,
+            prev_level: Level::Low,
+            reclaim: ReclaimCounters::default(),
+            prev_refault: 0,
+            thrashing: None,
+            watermarks: Remembered::default(),
+            watch_filecache: false,
+            killing: false,
+            ever_killed: false,
+            minfree: MinfreeTable::default(),
+            wakeups: Wakeups::default(),
+            last_pressure: None,
+            last_kswapd_wake: None,
+            after_kswapd_wake: false,
+            look: Look::Ignored,
+        }
+    }
+
+    /// Whether `trigger` is worth a sample. `pending_since` is the time of the kill whose victim
+    /// has not died yet; when this answers `Evaluate`, that victim need not be waited for longer.
+    ///
+    /// A vendor's request with a reason outside 0..=999 or an adj outside 0..=1000 is ignored.
+    pub fn admit(
+        &mut self,
+        trigger: Trigger,
+        now: MonoTime,
+        pending_since: Option<MonoTime>,
+        t: &Tunables,
+    ) -> Admission {
+        self.look = Look::Ignored;
+        match trigger {
+            Trigger::Event(level) if level < self.prev_level => return Admission::Ignored,
+            Trigger::Event(level) => {
+                self.prev_level = level;
+                self.last_pressure = Some(now);
+                self.after_kswapd_wake = false;
+            }
+            Trigger::Poll => self.prev_level = Level::Low,
+            Trigger::KswapdWake => {
+                let rested = |last| now.millis_since(last) >= KSWAPD_REST_MS;
+                if !self.last_kswapd_wake.is_none_or(rested) {
+                    return Admission::Ignored;
+                }
+                self.last_kswapd_wake = Some(now);
+            }
+            Trigger::Vendor { reason, min_adj } => {
+                if vendor_cause(reason, min_adj).is_none() {
+                    return Admission::Ignored;
+                }
+            }
+        }
+        self.wakeups.record(trigger, now);
+        let waits = |since| t.kill_timeout_ms == 0 || now.millis_since(since) < t.kill_timeout_ms;
+        if pending_since.is_some_and(waits) {
+            self.wakeups.skip();
+            self.look = Look::Skipped;
+            return Admission::Skipped;
+        }
+        // The first kill is decided on fresh watermarks: those read at the start of the daemon are
+        // older than the tuning that init and the framework do later.
+        let watermarks =
+            !self.ever_killed || t.use_minfree_levels || self.watermarks.are_stale(now);
+        Admission::Evaluate { watermarks }
+    }
+
+    /// Decides on `sample`. If it has no watermarks, those last read serve; if none were ever
+    /// read, none counts as breached.
+    pub fn evaluate(&mut self, trigger: Trigger, sample: &Sample, t: &Tunables) -> Verdict {
+        let Some(signals) = self.observe(trigger, sample, t) else {
+            return Verdict::default();
+        };
+        let cause = self.decide(trigger, &signals, sample, t);
+        Verdict { signals: Some(signals), cause }
+    }
+
+    /// A sample was due, but a file of the kernel's could not be read. The next event is taken as
+    /// the first one, and polling goes on.
+    pub fn read_failed(&mut self, _trigger: Trigger) {
+        self.prev_level = Level::Low;
+        self.look = Look::Failed;
+    }
+
+    /// A victim of `cause` was signalled.
+    pub fn note_kill(&mut self, cause: &Cause, t: &Tunables) {
+        self.killing = true;
+        self.ever_killed = true;
+        if let Some(thrashing) = &mut self.thrashing {
+            thrashing.killed(cause.cut_thrashing_limit, t);
+        }
+    }
+
+    /// What the look just taken asks of the loop.
+    #[must_use]
+    pub fn poll_plan(&self, trigger: Trigger, waiting_for_death: bool) -> PollPlan {
+        let (reclaim, hurry, watch) = match self.look {
+            Look::Ignored => return PollPlan::default(),
+            Look::Skipped | Look::Failed => (Reclaim::None, false, false),
+            Look::Taken { reclaim, hurry, watch } => (reclaim, hurry, watch),
+        };
+        if waiting_for_death {
+            return PollPlan { request: PollRequest::Pause, interval_ms: None };
+        }
+        let killing = self.killing && self.look != Look::Failed;
+        let start = match trigger {
+            Trigger::Event(_) => true,
+            // Reclaim by kswapd is everyday work. Only near the end is it worth a closer watch.
+            Trigger::KswapdWake if !killing && !watch => return PollPlan::default(),
+            _ => killing || watch || reclaim == Reclaim::Direct,
+        };
+        let interval = if hurry || self.killing { SHORT_MS } else { LONG_MS };
+        PollPlan {
+            request: if start { PollRequest::Start } else { PollRequest::NoChange },
+            interval_ms: Some(interval),
+        }
+    }
+
+    /// How the daemon came to look, for the record of a kill.
+    #[must_use]
+    pub fn wakeups(&self) -> WakeupInfo {
+        self.wakeups.info()
+    }
+
+    /// Takes the levels that a client sent; they decide if `use_minfree_levels` is set.
+    pub fn set_minfree(&mut self, table: MinfreeTable) {
+        self.minfree = table;
+    }
+
+    /// The kernel says that the zones' watermarks have changed.
+    pub fn watermarks_changed(&mut self) {
+        self.watermarks.have_changed();
+    }
+
+    /// Derives the signals. None if nothing was reclaimed or refaulted since the last look, so
+    /// that there is nothing to decide.
+    fn observe(&mut self, trigger: Trigger, sample: &Sample, t: &Tunables) -> Option<Signals> {
+        let Sample { now, vmstat, meminfo, .. } = sample;
+        let now = *now;
+        let after_kill = std::mem::take(&mut self.killing);
+        let may_rest = self.may_rest(trigger, t);
+        let thrashing = self.thrashing.get_or_insert_with(|| Thrashing::first(now, vmstat, t));
+        if after_kill {
+            thrashing.restart(now, vmstat, 0);
+        }
+        let swap = Swap::look(meminfo, t);
+        let (reclaim, direct_reclaim_ms) = self.reclaim.look(now, vmstat, sample.reclaim.as_ref());
+        self.look = Look::Taken { reclaim, hurry: swap.is_low, watch: false };
+        let quiet = reclaim == Reclaim::None && vmstat.refault == self.prev_refault;
+        if quiet && may_rest {
+            return None;
+        }
+        self.prev_refault = vmstat.refault;
+        let (percent, max_thrashing) = thrashing.look(now, vmstat, t);
+        let watermarks = self.watermarks.refresh(sample.watermarks, now);
+        let free = watermark::free(meminfo);
+        let limit = t.stall_limit_critical.saturating_mul(100);
+        let mut signals = Signals {
+            free,
+            watermarks,
+            wmark: watermark::breached(free, &watermarks),
+            reclaim,
+            direct_reclaim_ms,
+            free_swap: swap.free,
+            swap_low_threshold: swap.low_threshold,
+            swap_is_low: swap.is_low,
+            thrashing: percent,
+            max_thrashing,
+            thrashing_limit: thrashing.limit(),
+            swap_util: swap::utilisation(meminfo, swap.free),
+            file_cache: Pages(vmstat.nr_inactive_file) + Pages(vmstat.nr_active_file),
+            critical_stall: sample.stall.is_some_and(|stall| stall.full_avg10_centi > limit),
+            critical_event: trigger == Trigger::Event(Level::Critical),
+            after_kill,
+            watch_filecache: self.watch_filecache,
+            exhausted: false,
+        };
+        self.watch_exhaustion(trigger, now, &mut signals, meminfo.swap_free, t);
+        Some(signals)
+    }
+
+    /// Whether a look at which nothing was reclaimed or refaulted may end early. Not where the
+    /// rules need no reclaim to apply.
+    fn may_rest(&self, trigger: Trigger, t: &Tunables) -> bool {
+        let vendor = matches!(trigger, Trigger::Vendor { .. });
+        !(vendor || self.follows_kswapd(trigger) || t.use_minfree_levels)
+    }
+
+    /// Whether `trigger` is a kswapd wake-up, or a timed look after one.
+    fn follows_kswapd(&self, trigger: Trigger) -> bool {
+        match trigger {
+            Trigger::KswapdWake => true,
+            Trigger::Poll => self.after_kswapd_wake,
+            Trigger::Event(_) | Trigger::Vendor { .. } => false,
+        }
+    }
+
+    /// Follows a kswapd wake-up until reclaim has something to work on again, or a pressure event
+    /// takes over.
+    fn watch_exhaustion(
+        &mut self,
+        trigger: Trigger,
+        now: MonoTime,
+        signals: &mut Signals,
+        swap_free: Pages,
+        t: &Tunables,
+    ) {
+        let woken = trigger == Trigger::KswapdWake;
+        if !self.follows_kswapd(trigger) {
+            return;
+        }
+        let state = exhaustion::look(signals, swap_free);
+        signals.exhausted = state == Exhaustion::Here;
+        if woken {
+            // A window that a pressure event opened keeps all its rules.
+            let over = |event| now.millis_since(event) > t.psi_window_size_ms;
+            self.after_kswapd_wake =
+                state != Exhaustion::Far && self.last_pressure.is_none_or(over);
+        }
+        if let Look::Taken { hurry, watch, .. } = &mut self.look {
+            *hurry |= state != Exhaustion::Far;
+            *watch = signals.exhausted || (woken && state == Exhaustion::Near);
+        }
+    }
+
+    /// The first rule that applies, or who else decides instead of the rules.
+    fn decide(
+        &mut self,
+        trigger: Trigger,
+        signals: &Signals,
+        sample: &Sample,
+        t: &Tunables,
+    ) -> Option<Cause> {
+        if let Trigger::Vendor { reason, min_adj } = trigger {
+            let mut cause = vendor_cause(reason, min_adj)?;
+            if signals.critical_stall {
+                cause.min_adj = OomScoreAdj::FOREGROUND;
+            }
+            return Some(cause);
+        }
+        if t.use_minfree_levels {
+            let min_adj = self.minfree.min_adj(&sample.meminfo, &signals.watermarks)?;
+            let reason = KillReason::Minfree;
+            return Some(Cause { reason, min_adj, cut_thrashing_limit: false });
+        }
+        if self.follows_kswapd(trigger) {
+            if !signals.exhausted {
+                return None;
+            }
+            let cause = self.first_match(signals, t, Rule::is_about_watermarks);
+            if let (Some(_), Look::Taken { hurry, .. }) = (cause, &mut self.look) {
+                // If the kill is made, the next look is near anyway; if nobody could be killed,
+                // there is no hurry.
+                *hurry = false;
+            }
+            return cause;
+        }
+        self.first_match(signals, t, |_| true)
+    }
+
+    /// The first rule among those `admitted` that applies.
+    fn first_match(
+        &mut self,
+        signals: &Signals,
+        tunables: &Tunables,
+        admitted: impl Fn(&Rule) -> bool,
+    ) -> Option<Cause> {
+        let facts = Facts { signals, tunables, page: self.page };
+        for rule in RULES.iter().filter(|rule| admitted(rule)) {
+            if rule.first_failing(&facts).is_none() {
+                self.watch_filecache |= rule.watches_filecache();
+                return rule.cause(&facts);
+            }
+            if rule.reason == KillReason::LowFilecacheAfterThrashing {
+                // The file cache is large enough again, or was never watched.
+                self.watch_filecache = false;
+            }
+        }
+        None
+    }
+}
+
+/// The kill that the vendor's kernel asks for, if its numbers are within bounds.
+fn vendor_cause(reason: i32, min_adj: i32) -> Option<Cause> {
+    let reason = u16::try_from(reason).ok().filter(|reason| *reason <= 999)?;
+    let min_adj = OomScoreAdj::new(min_adj).filter(|adj| *adj >= OomScoreAdj::FOREGROUND)?;
+    Some(Cause { reason: KillReason::Vendor(reason), min_adj, cut_thrashing_limit: false })
+}

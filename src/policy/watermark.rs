@@ -1,0 +1,58 @@
+//! Free memory against the zones' watermarks, and how long those may be remembered.
+
+use super::Wmark;
+use crate::clock::MonoTime;
+use crate::kernel::Meminfo;
+use crate::kernel::Watermarks;
+use crate::units::Pages;
+
+/// Watermarks older than this are read again: they follow `min_free_kbytes` and memory hotplug.
+const MAX_AGE_MS: i64 = 60_000;
+
+/// The watermarks last read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Remembered {
+    marks: Watermarks,
+    read_at: MonoTime,
+    outdated: bool,
+}
+
+impl Remembered {
+    /// Whether they must be read again before they can be used.
+    pub(super) fn are_stale(&self, now: MonoTime) -> bool {
+        self.outdated
+            || self.marks.high == Pages::ZERO
+            || now.millis_since(self.read_at) > MAX_AGE_MS
+    }
+
+    /// The kernel says that they have changed.
+    pub(super) fn have_changed(&mut self) {
+        self.outdated = true;
+    }
+
+    /// The fresh ones if there are any, else those remembered.
+    pub(super) fn refresh(&mut self, fresh: Option<Watermarks>, now: MonoTime) -> Watermarks {
+        if let Some(marks) = fresh {
+            *self = Self { marks, read_at: now, outdated: false };
+        }
+        self.marks
+    }
+}
+
+/// Free pages that any allocation may take; those of CMA areas only movable ones may.
+pub(super) fn free(meminfo: &Meminfo) -> Pages {
+    meminfo.free - meminfo.cma_free
+}
+
+/// The lowest watermark that `free` has fallen below.
+pub(super) fn breached(free: Pages, marks: &Watermarks) -> Wmark {
+    if free < marks.min {
+        Wmark::Min
+    } else if free < marks.low {
+        Wmark::Low
+    } else if free < marks.high {
+        Wmark::High
+    } else {
+        Wmark::None
+    }
+}
