@@ -171,10 +171,12 @@ fn assemble(
         // Two CPUs may both find the spacing over and both wake the daemon: once, for it.
         asm.load_map_value(R1, shared, last_wake);
         asm.load_word(R2, R1, 0);
+        let never_yet = asm.jump_if_zero(R2);
         asm.copy(R3, NOW);
         asm.subtract(R3, R2);
         asm.load_constant(R2, spacing_ns);
         let too_early = asm.jump_if_less(R3, R2);
+        asm.land(never_yet);
         asm.store_word(R1, 0, NOW);
         asm.submit();
         asm.leave();
