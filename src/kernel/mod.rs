@@ -1,12 +1,26 @@
-//! What the kernel says about memory, read into one [`Sample`].
+//! What the kernel says about memory, read into one [`Sample`]; and what it says about a process.
 
 pub mod memevents;
+pub mod meminfo;
+pub mod pressure;
 pub mod process;
+pub mod psi;
+mod reader;
 mod sample;
+mod sampler;
+mod scan;
+pub mod vmstat;
+pub mod zoneinfo;
 
+pub use pressure::PressureInfo;
+pub use reader::ReadError;
 pub use sample::Meminfo;
 pub use sample::ReclaimEvents;
 pub use sample::Sample;
 pub use sample::Stall;
 pub use sample::Vmstat;
 pub use sample::Watermarks;
+pub use sampler::SampleError;
+pub use sampler::Sampler;
+pub use scan::ParseError;
+pub use scan::Problem;
