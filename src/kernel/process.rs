@@ -212,6 +212,27 @@ impl ProcDir {
         self.rss_of(format_args!("{pid}/statm"))
     }
 
+    /// Opens `statm`, to be read again and again; reading fails once the process is gone. Each
+    /// such descriptor that has been read keeps one page of the kernel's memory.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn open_statm(&self, pid: i32) -> Result<OwnedFd, ProcError> {
+        self.open_at(format_args!("{pid}/statm"), OFlags::RDONLY)
+    }
+
+    /// Resident pages from a descriptor of [`Self::open_statm`].
+    ///
+    /// # Errors
+    ///
+    /// The process is gone, or the field is malformed.
+    pub fn held_rss(statm: &OwnedFd) -> Result<Pages, ProcError> {
+        let mut buffer = [0; 128];
+        let read = rustix::io::retry_on_intr(|| rustix::io::pread(statm, &mut buffer[..], 0))?;
+        parse_statm(buffer.get(..read).unwrap_or(&[]))
+    }
+
     /// As [`Self::rss`], of one thread.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use super::Pid;
 use crate::clock::MonoTime;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
+use crate::units::Pages;
+use std::os::fd::OwnedFd;
 
 /// A connection of the control socket. The generation tells it from those that had its slot
 /// before.
@@ -60,13 +62,42 @@ pub struct Record {
     /// When it started, in clock ticks since boot: with the uid, the identity of a process without
     /// a pidfd. 0 if not known.
     pub start_time: u64,
+    /// `/proc/PID/statm`, held open where the size is likely to be asked for.
+    pub(super) statm: Option<OwnedFd>,
+    pub(super) size: Option<KnownSize>,
+    /// The last search that yielded it.
+    pub(super) tried: u32,
+}
+
+/// A size as it was once measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KnownSize {
+    /// Resident and swapped pages, or at least as many.
+    pub pages: Pages,
+    /// Whether it is the size rather than a bound.
+    pub exact: bool,
+    /// Pages the whole machine had ever allocated by then, if known.
+    pub allocated: Option<u64>,
+    /// The search that measured it.
+    pub search: u32,
 }
 
 impl Record {
     /// A process that has just been registered: no pidfd, no claim.
     #[must_use]
     pub fn new(pid: Pid, uid: u32, adj: OomScoreAdj, now: MonoTime) -> Self {
-        Self { pid, adj, since: now, pidfd: None, uid, claim: None, start_time: 0 }
+        Self {
+            pid,
+            adj,
+            since: now,
+            pidfd: None,
+            uid,
+            claim: None,
+            start_time: 0,
+            statm: None,
+            size: None,
+            tried: 0,
+        }
     }
 
     /// Its id.

@@ -9,6 +9,7 @@ use super::Pid;
 use crate::clock::MonoTime;
 use crate::oom_score_adj::OomScoreAdj;
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 
 /// Every registered process, in one list per `oom_score_adj`, most recently registered first.
 ///
@@ -21,6 +22,7 @@ pub struct Registry {
     free: u32,
     slots: Slots,
     by_pid: HashMap<Pid, u32>,
+    held_statm: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,7 @@ impl Registry {
             free: NIL,
             slots: Slots::new(),
             by_pid: HashMap::with_capacity(capacity),
+            held_statm: 0,
         }
     }
 
@@ -130,6 +133,9 @@ impl Registry {
         entry.next = free;
         self.free = id.index;
         self.by_pid.remove(&record.pid());
+        if record.statm.is_some() {
+            self.held_statm = self.held_statm.saturating_sub(1);
+        }
         Some(record)
     }
 
@@ -189,6 +195,20 @@ impl Registry {
             self.highest_adj(below, min)
         });
         adjs.flat_map(|adj| self.at(adj))
+    }
+
+    /// Keeps a record's `statm` open; see [`super::Searcher::hold_size`].
+    pub(super) fn hold_statm(&mut self, id: RecordId, statm: OwnedFd) {
+        let Some(record) = self.get_mut(id) else { return };
+        if record.statm.replace(statm).is_none() {
+            self.held_statm = self.held_statm.saturating_add(1);
+        }
+    }
+
+    /// How many `statm` files are held open.
+    #[must_use]
+    pub fn held_statm(&self) -> usize {
+        self.held_statm
     }
 
     fn id(&self, index: u32) -> Option<RecordId> {
