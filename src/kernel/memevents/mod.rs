@@ -105,7 +105,6 @@ impl MemEvents {
         let mut was_full = false;
         loop {
             let waiting = self.ring.produced().wrapping_sub(position);
-            was_full |= waiting.saturating_add(STRIDE) > self.ring.size();
             if waiting == 0 || position.wrapping_sub(start) >= self.ring.size() {
                 break;
             }
@@ -130,8 +129,12 @@ impl MemEvents {
                     None => self.unexpected = self.unexpected.saturating_add(1),
                 }
             }
+            self.ring.publish(position.wrapping_add(stride));
+            // Up to this moment writers have counted from the position before: while a record was
+            // handed out, and whatever else kept this thread, they may have run out of room.
+            let used = self.ring.produced().wrapping_sub(position);
+            was_full |= used.saturating_add(STRIDE) > self.ring.size();
             position = position.wrapping_add(stride);
-            self.ring.publish(position);
         }
         if self.has_lost(was_full) {
             self.lost = self.lost.saturating_add(1);

@@ -150,6 +150,27 @@ fn a_full_ring_is_reported_once_and_the_next_events_are_whole_again() {
 }
 
 #[test]
+fn a_ring_that_fills_up_while_it_is_read_is_noticed_without_a_count_of_losses() {
+    let Some(bench) = Bench::open(without_zones()) else { return };
+    let Bench { mut events, programs } = bench;
+    let (_, sleep) = programs.iter().find(|(of, _)| *of == Kind::KswapdSleep).unwrap();
+    let pass = || bpf::run_raw_tracepoint(sleep.as_fd(), &[1001]).unwrap();
+    events.shared = None;
+    pass();
+    let (mut heard, mut lost) = (0, 0);
+    events.drain(MonoTime::now(), |event| {
+        if heard == 0 {
+            (0..1000).for_each(|_| pass());
+        }
+        heard += 1;
+        lost += u32::from(event == Event::Lost);
+    });
+    assert_eq!((lost, events.lost()), (1, 1));
+    (0..600).for_each(|_| pass());
+    events.drain(MonoTime::now(), |event| assert_ne!(event, Event::Lost));
+}
+
+#[test]
 fn only_what_matters_wakes_and_only_once_per_spacing() {
     let Some(mut bench) = Bench::open(without_zones()) else { return };
     let set = epoll_on(&bench.events);
