@@ -3,6 +3,7 @@
 //! Each wrapper is one call, safe by its signature: owned and borrowed descriptors in, values or
 //! an [`Errno`] out. Nothing here allocates or logs.
 #![allow(unsafe_code)]
+#![allow(clippy::useless_conversion, reason = "a C long is 32 bits wide on some targets")]
 
 pub mod bpf;
 pub mod dir;
