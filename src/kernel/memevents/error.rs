@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use std::fmt;
 
-/// Why the source of events could not be opened. Its text is one line: cause, then remedy.
+/// Why the source of events could not be opened. Its text is half a line: cause, then remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenError {
     /// The boot loader of BPF programs has not put them in their place yet, or never will.
@@ -51,7 +51,6 @@ impl OpenError {
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no memory events, vmstat serves instead: ")?;
         match self {
             Self::NotLoadedYet => f.write_str(
                 "AOSP's bpfMemEvents programs are not loaded; they come with the boot of Android 15 \
@@ -73,3 +72,21 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_names_cause_and_remedy() {
+        let of = |errno| OpenError::new("making a BPF ring buffer", "BPF ring buffers", errno);
+        let said = of(Errno::PERM).to_string();
+        assert!(said.contains("making a BPF ring buffer is not permitted"), "{said}");
+        assert!(said.contains("grant CAP_BPF and CAP_PERFMON"), "{said}");
+        assert!(of(Errno::NOSYS).to_string().contains("the kernel lacks BPF ring buffers"));
+        assert!(of(Errno::NOMEM).to_string().contains("restart the daemon"));
+        assert!(
+            OpenError::NotLoadedYet.is_worth_retrying() && !of(Errno::PERM).is_worth_retrying()
+        );
+    }
+}
