@@ -202,3 +202,6 @@ impl Standing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
