@@ -3,6 +3,9 @@
 use super::check;
 use rustix::io::Errno;
 
+/// SCHED_OTHER by the kernel's own name: bionic's headers know it by this one only.
+const SCHED_NORMAL: i32 = 0;
+
 /// `sched_setscheduler(tid, SCHED_FIFO, priority)`; 0 means the calling thread.
 ///
 /// # Errors
@@ -18,7 +21,7 @@ pub fn set_fifo(tid: i32, priority: i32) -> Result<(), Errno> {
 ///
 /// EPERM if the thread is another user's, ESRCH if it is gone.
 pub fn set_normal(tid: i32) -> Result<(), Errno> {
-    set_scheduler(tid, libc::SCHED_OTHER, 0)
+    set_scheduler(tid, SCHED_NORMAL, 0)
 }
 
 fn set_scheduler(tid: i32, policy: i32, priority: i32) -> Result<(), Errno> {
