@@ -1,0 +1,299 @@
+//! Cargo.toml and Android.bp describe one program: neither may know more than the other.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod blueprint;
+
+use blueprint::Module;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use toml::Table;
+
+/// Crates that AOSP's external/rust/android-crates-io builds, of those this project may want.
+const IN_AOSP: &[&str] = &[
+    "android_logger",
+    "anyhow",
+    "arrayvec",
+    "bitflags",
+    "clap",
+    "googletest",
+    "libc",
+    "libfuzzer_sys",
+    "log",
+    "mockall",
+    "nix",
+    "quickcheck",
+    "rstest",
+    "rustix",
+    "serde",
+    "serde_json",
+    "smallvec",
+    "tempfile",
+    "thiserror",
+    "zerocopy",
+];
+
+/// What AOSP's librustix 1.1.4 is built with.
+const RUSTIX_FEATURES: &[&str] = &[
+    "alloc",
+    "event",
+    "fs",
+    "libc",
+    "libc_errno",
+    "mm",
+    "net",
+    "param",
+    "pipe",
+    "process",
+    "std",
+    "termios",
+    "thread",
+    "time",
+    "use-libc",
+    "use-libc-auxv",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn cargo() -> Table {
+    read("Cargo.toml").parse().unwrap()
+}
+
+fn soong() -> Vec<Module> {
+    blueprint::modules(&read("Android.bp"))
+}
+
+fn module(name: &str) -> Module {
+    let found = soong().into_iter().find(|module| module.text("name") == name);
+    found.unwrap_or_else(|| panic!("Android.bp has no {name}"))
+}
+
+/// Soong's name of a crate's module.
+fn module_of(krate: &str) -> String {
+    match krate {
+        // liblog is the C library.
+        "log" => "liblog_rust".to_owned(),
+        _ => format!("lib{}", krate.replace('-', "_")),
+    }
+}
+
+/// Crates that a dependency table of Cargo.toml names, optional ones left out.
+fn required_crates(table: &Table) -> BTreeSet<String> {
+    let optional =
+        |spec: &toml::Value| spec.get("optional").and_then(toml::Value::as_bool).unwrap_or(false);
+    table.iter().filter(|(_, spec)| !optional(spec)).map(|(name, _)| name.clone()).collect()
+}
+
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// Whether a file uses a crate by path or import.
+fn uses(file: &Path, krate: &str) -> bool {
+    let name = krate.replace('-', "_");
+    fs::read_to_string(file).unwrap().lines().any(|line| {
+        let code = line.split("//").next().unwrap_or("");
+        code.contains(&format!("{name}::")) || code.contains(&format!("use {name};"))
+    })
+}
+
+/// Of these crates, the modules that a set of files needs.
+fn modules_used(files: &[PathBuf], crates: &BTreeSet<String>) -> BTreeSet<String> {
+    let used = crates.iter().filter(|krate| files.iter().any(|file| uses(file, krate)));
+    used.map(|krate| module_of(krate)).collect()
+}
+
+fn crates_of_every_build() -> BTreeSet<String> {
+    let mut crates = required_crates(cargo()["dependencies"].as_table().unwrap());
+    // The package's own library, to the daemon.
+    crates.insert("lmkd".to_owned());
+    crates
+}
+
+fn rustlibs(module: &Module) -> BTreeSet<String> {
+    module.texts("rustlibs").into_iter().collect()
+}
+
+#[test]
+fn every_file_that_android_bp_names_is_there() {
+    for module in soong() {
+        for property in ["srcs", "init_rc", "license_text", "data"] {
+            for file in module.texts(property) {
+                assert!(root().join(&file).is_file(), "{}: no {file}", module.text("name"));
+            }
+        }
+        for property in ["test_config", "src", "fuzz_config.dictionary"] {
+            let file = module.text(property);
+            assert!(root().join(file).exists(), "{}: no {file}", module.text("name"));
+        }
+    }
+}
+
+#[test]
+fn both_builds_use_one_edition_and_the_device_build_no_feature() {
+    let edition = cargo()["package"]["edition"].as_str().unwrap().to_owned();
+    for module in soong().iter().filter(|module| module.kind.starts_with("rust_")) {
+        let name = module.text("name");
+        assert_eq!(module.text("edition"), edition, "{name}");
+        assert!(module.texts("features").is_empty(), "{name}: features are what AOSP lacks");
+        assert_eq!(module.text("lints"), "android", "{name}");
+        assert_eq!(module.text("clippy_lints"), "android", "{name}");
+    }
+}
+
+/// Every crate that these files use is linked, and what is linked is a crate of Cargo.toml.
+fn assert_links(name: &str, files: &[PathBuf]) {
+    let own = |lib: String| if lib == "liblmkd" { "liblmkd_rs".to_owned() } else { lib };
+    let all = crates_of_every_build();
+    let mut used: BTreeSet<_> = modules_used(files, &all).into_iter().map(own).collect();
+    used.remove(name);
+    let all: BTreeSet<_> = all.iter().map(|krate| own(module_of(krate))).collect();
+    let linked = rustlibs(&module(name));
+    let missing: Vec<_> = used.difference(&linked).collect();
+    assert!(missing.is_empty(), "{name}: add {missing:?} to its rustlibs in Android.bp");
+    let unknown: Vec<_> = linked.difference(&all).collect();
+    assert!(unknown.is_empty(), "{name}: Cargo.toml has no crate for {unknown:?}");
+}
+
+#[test]
+fn the_library_links_the_crates_that_its_sources_use() {
+    let mut files = rust_files("src");
+    files
+        .retain(|file| !file.ends_with("src/main.rs") && !file.starts_with(root().join("src/bin")));
+    assert_links("liblmkd_rs", &files);
+
+    let android = cargo()["target"]["cfg(target_os = \"android\")"]["dependencies"].clone();
+    let expected: Vec<_> =
+        required_crates(android.as_table().unwrap()).iter().map(|krate| module_of(krate)).collect();
+    assert_eq!(module("liblmkd_rs").texts("target.android.rustlibs"), expected);
+}
+
+#[test]
+fn the_daemon_links_the_crates_that_its_sources_use() {
+    assert_links("lmkd_rs", &[root().join("src/main.rs")]);
+}
+
+#[test]
+fn aosp_has_every_crate_that_the_device_build_links() {
+    let known: BTreeSet<_> = IN_AOSP.iter().map(|krate| module_of(krate)).collect();
+    let ours: BTreeSet<_> = soong().iter().map(|module| module.text("name").to_owned()).collect();
+    for module in soong() {
+        for lib in rustlibs(&module).into_iter().chain(module.texts("target.android.rustlibs")) {
+            assert!(known.contains(&lib) || ours.contains(&lib), "{lib} is not in AOSP");
+        }
+    }
+    for feature in cargo()["dependencies"]["rustix"]["features"].as_array().unwrap() {
+        let feature = feature.as_str().unwrap();
+        assert!(RUSTIX_FEATURES.contains(&feature), "AOSP builds rustix without {feature}");
+    }
+}
+
+#[test]
+fn the_library_has_the_name_that_soong_demands() {
+    let library = module("liblmkd_rs");
+    let name = cargo()["lib"]["name"].as_str().unwrap().to_owned();
+    assert_eq!(library.text("crate_name"), name);
+    assert_eq!(library.text("stem"), format!("lib{name}"));
+}
+
+/// A test that Soong could not build: it asks Cargo for paths or programs, or needs a crate that
+/// AOSP lacks.
+fn needs_cargo(file: &Path) -> bool {
+    let mut files = vec![file.to_owned()];
+    let text = fs::read_to_string(file).unwrap();
+    for part in text.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')) {
+        files.extend(rust_files(&format!("tests/{part}")));
+    }
+    let cargo = cargo();
+    let crates = required_crates(cargo["dev-dependencies"].as_table().unwrap());
+    let lacking = crates.iter().filter(|krate| !IN_AOSP.contains(&krate.as_str()));
+    let asks_cargo =
+        |file: &PathBuf| fs::read_to_string(file).unwrap().contains(concat!("\"CARGO", "_"));
+    files.iter().any(asks_cargo)
+        || lacking.into_iter().any(|krate| files.iter().any(|file| uses(file, krate)))
+}
+
+#[test]
+fn soong_builds_every_test_that_it_can() {
+    let in_soong: BTreeSet<_> = soong()
+        .iter()
+        .filter(|module| module.kind.starts_with("rust_test"))
+        .flat_map(|module| module.texts("srcs"))
+        .collect();
+    assert!(in_soong.contains("src/lib.rs"));
+    for entry in fs::read_dir(root().join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "rs") {
+            continue;
+        }
+        let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        let needs_cargo = needs_cargo(&path);
+        assert_eq!(
+            in_soong.contains(name),
+            !needs_cargo,
+            "{name}: needs Cargo or a crate that AOSP lacks: {needs_cargo}; so it must \
+             {}stand in Android.bp",
+            if needs_cargo { "not " } else { "" }
+        );
+    }
+}
+
+#[test]
+fn unit_tests_use_no_crate_that_aosp_lacks() {
+    let crates = required_crates(cargo()["dev-dependencies"].as_table().unwrap());
+    for krate in crates.iter().filter(|krate| !IN_AOSP.contains(&krate.as_str())) {
+        for file in rust_files("src") {
+            assert!(!uses(&file, krate), "{}: {krate} is not in AOSP", file.display());
+        }
+    }
+}
+
+#[test]
+fn test_mapping_names_modules_that_exist() {
+    // In the stock lmkd's project, which stays in the tree for its libraries.
+    const STOCK: &[&str] = &["lmkd_tests"];
+    let ours: BTreeSet<_> = soong().iter().map(|module| module.text("name").to_owned()).collect();
+    let mapping: serde_json::Value = serde_json::from_str(&read("TEST_MAPPING")).unwrap();
+    for group in mapping.as_object().unwrap().values() {
+        for test in group.as_array().unwrap() {
+            let name = test["name"].as_str().unwrap();
+            assert!(ours.contains(name) || STOCK.contains(&name), "no test module {name}");
+        }
+    }
+}
+
+#[test]
+fn every_fuzz_target_is_known_to_soong() {
+    let mut in_soong: Vec<_> = soong()
+        .iter()
+        .filter(|module| module.kind == "rust_fuzz")
+        .flat_map(|module| module.texts("srcs"))
+        .collect();
+    let targets = rust_files("fuzz/fuzz_targets");
+    let mut in_cargo: Vec<_> = targets
+        .iter()
+        .map(|path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned())
+        .collect();
+    in_soong.sort();
+    in_cargo.sort();
+    assert_eq!(in_soong, in_cargo);
+}
