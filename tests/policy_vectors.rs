@@ -22,15 +22,79 @@ use lmkd::kernel::Watermarks;
 use lmkd::oom_score_adj::OomScoreAdj;
 use lmkd::policy::Admission;
 use lmkd::policy::Cause;
+use lmkd::policy::KillReason;
 use lmkd::policy::Policy;
 use lmkd::policy::PollPlan;
+use lmkd::policy::PollRequest;
 use lmkd::policy::Trigger;
 use lmkd::policy::Verdict;
+use lmkd::policy::Wmark;
 use lmkd::units::PageSize;
 use lmkd::units::Pages;
-use policy_support::Answer;
 use policy_support::Files;
 use serde_json::Value;
+
+/// What a step answers, in the terms of the vectors. What was not computed is None.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Answer {
+    ignored: bool,
+    skipped: bool,
+    reason: Option<i64>,
+    min_adj: Option<i64>,
+    thrashing: Option<i64>,
+    max_thrashing: Option<i64>,
+    wmark: Option<Wmark>,
+    plan: PollPlan,
+}
+
+impl Answer {
+    /// What is written under `expect`.
+    fn expected(expect: &Value) -> Self {
+        let number = |name: &str| expect[name].as_i64();
+        Self {
+            ignored: expect["ignored"].as_bool().unwrap_or(false),
+            skipped: expect["skipped"].as_bool().unwrap_or(false),
+            reason: number("reason"),
+            min_adj: number("min_adj"),
+            thrashing: number("thrashing"),
+            max_thrashing: number("max_thrashing"),
+            wmark: expect["wmark"].as_str().map(|word| match word {
+                "min" => Wmark::Min,
+                "low" => Wmark::Low,
+                "high" => Wmark::High,
+                "none" => Wmark::None,
+                other => panic!("watermark {other}"),
+            }),
+            plan: PollPlan {
+                request: match expect["polling"].as_str().unwrap() {
+                    "none" => PollRequest::NoChange,
+                    "start" => PollRequest::Start,
+                    "pause" => PollRequest::Pause,
+                    other => panic!("polling {other}"),
+                },
+                interval_ms: number("interval_ms"),
+            },
+        }
+    }
+}
+
+/// The reason with this number.
+fn reason_of(number: i64) -> KillReason {
+    use KillReason as R;
+    let all = [
+        R::PressureAfterKill,
+        R::NotResponding,
+        R::LowSwapAndThrashing,
+        R::LowMemAndSwap,
+        R::LowMemAndThrashing,
+        R::DirectReclaimAndThrashing,
+        R::LowMemAndSwapUtil,
+        R::LowFilecacheAfterThrashing,
+        R::LowMem,
+        R::DirectReclaimStuck,
+    ];
+    all.into_iter().find(|reason| i64::from(reason.number()) == number).unwrap()
+}
 
 /// Where we decide otherwise on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,7 +204,7 @@ impl Replay {
             their_answer.reason = expected.reason;
             their_answer.min_adj = expected.min_adj;
             killed = Some(Cause {
-                reason: policy_support::reason(number),
+                reason: reason_of(number),
                 min_adj: OomScoreAdj::MAX,
                 cut_thrashing_limit: false,
             });

@@ -5,12 +5,8 @@ use lmkd::config::Tunables;
 use lmkd::kernel::Sample;
 use lmkd::kernel::Stall;
 use lmkd::kernel::Watermarks;
-use lmkd::policy::KillReason;
 use lmkd::policy::Level;
-use lmkd::policy::PollPlan;
-use lmkd::policy::PollRequest;
 use lmkd::policy::Trigger;
-use lmkd::policy::Wmark;
 use lmkd::units::Kib;
 use lmkd::units::PageSize;
 use serde_json::Map;
@@ -145,66 +141,4 @@ pub fn trigger(step: &Value) -> Trigger {
         }
         other => panic!("source {other}"),
     }
-}
-
-/// What a step answers, in the terms of the vectors. What was not computed is None.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    pub ignored: bool,
-    pub skipped: bool,
-    pub reason: Option<i64>,
-    pub min_adj: Option<i64>,
-    pub thrashing: Option<i64>,
-    pub max_thrashing: Option<i64>,
-    pub wmark: Option<Wmark>,
-    pub plan: PollPlan,
-}
-
-impl Answer {
-    /// What is written under `expect`.
-    pub fn expected(expect: &Value) -> Self {
-        let number = |name: &str| expect[name].as_i64();
-        Self {
-            ignored: expect["ignored"].as_bool().unwrap_or(false),
-            skipped: expect["skipped"].as_bool().unwrap_or(false),
-            reason: number("reason"),
-            min_adj: number("min_adj"),
-            thrashing: number("thrashing"),
-            max_thrashing: number("max_thrashing"),
-            wmark: expect["wmark"].as_str().map(|word| match word {
-                "min" => Wmark::Min,
-                "low" => Wmark::Low,
-                "high" => Wmark::High,
-                "none" => Wmark::None,
-                other => panic!("watermark {other}"),
-            }),
-            plan: PollPlan {
-                request: match expect["polling"].as_str().unwrap() {
-                    "none" => PollRequest::NoChange,
-                    "start" => PollRequest::Start,
-                    "pause" => PollRequest::Pause,
-                    other => panic!("polling {other}"),
-                },
-                interval_ms: number("interval_ms"),
-            },
-        }
-    }
-}
-
-/// The reason with this number.
-pub fn reason(number: i64) -> KillReason {
-    use KillReason as R;
-    let all = [
-        R::PressureAfterKill,
-        R::NotResponding,
-        R::LowSwapAndThrashing,
-        R::LowMemAndSwap,
-        R::LowMemAndThrashing,
-        R::DirectReclaimAndThrashing,
-        R::LowMemAndSwapUtil,
-        R::LowFilecacheAfterThrashing,
-        R::LowMem,
-        R::DirectReclaimStuck,
-    ];
-    all.into_iter().find(|reason| i64::from(reason.number()) == number).unwrap()
 }

@@ -1,0 +1,97 @@
+//! From admission to the text of the reason, a decision never touches the heap.
+#![allow(missing_docs, unsafe_code, clippy::unwrap_used)]
+
+use std::alloc::GlobalAlloc;
+use std::alloc::Layout;
+use std::alloc::System;
+use std::cell::Cell;
+use std::fmt;
+use std::fmt::Write;
+
+use lmkd::clock::MonoTime;
+use lmkd::config::Tunables;
+use lmkd::kernel::Sample;
+use lmkd::kernel::Stall;
+use lmkd::kernel::Watermarks;
+use lmkd::policy::Level;
+use lmkd::policy::Policy;
+use lmkd::policy::Trigger;
+use lmkd::policy::Why;
+use lmkd::units::PageSize;
+use lmkd::units::Pages;
+
+thread_local! {
+    /// Allocations of this thread; the test harness allocates on others.
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system allocator unchanged; the counter is a plain thread-local
+// cell without a destructor, which itself never allocates.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get().saturating_add(1)));
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl fmt::Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 = self.0.saturating_add(text.len());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_thousand_decisions_allocate_nothing() {
+    let t = Tunables { swap_util_max: 50, filecache_min_kb: 4096, ..Tunables::default() };
+    let page = PageSize::SMALL;
+    let mut policy = Policy::new(page);
+    let mut sample =
+        Sample { stall: Some(Stall { full_avg10_centi: 10_001 }), ..Sample::default() };
+    let marks = Watermarks {
+        min: Pages(100),
+        low: Pages(200),
+        high: Pages(300),
+        total_reserve: Pages(300),
+    };
+    sample.watermarks = Some(marks);
+    sample.meminfo.swap_total = Pages(100_000);
+    let triggers =
+        [Trigger::Poll, Trigger::Event(Level::Critical), Trigger::Poll, Trigger::KswapdWake];
+    let (mut kills, mut text) = (0, Length(0));
+    let before = COUNT.with(Cell::get);
+    for (round, trigger) in (0_u8..=249).cycle().zip(triggers.iter().copied().cycle()).take(1000) {
+        let now = sample.now.plus_millis(150);
+        sample.now = now;
+        sample.vmstat.refault += i64::from(round) * 10;
+        sample.vmstat.nr_active_file = i64::from(round);
+        sample.meminfo.free = Pages(i64::from(round) * 2);
+        policy.admit(trigger, now, Some(MonoTime::ZERO), &t);
+        let verdict = policy.evaluate(trigger, &sample, &t);
+        if let (Some(cause), Some(signals)) = (verdict.cause, verdict.signals) {
+            kills += 1;
+            let (cause, signals, tunables, sample) = (&cause, &signals, &t, &sample);
+            write!(text, "{}", Why { cause, signals, tunables, sample, page }).unwrap();
+            policy.note_kill(cause, &t);
+        }
+        let _ = policy.poll_plan(trigger, round % 2 == 0);
+    }
+    let allocated = COUNT.with(Cell::get).wrapping_sub(before);
+    assert!(kills > 500 && text.0 > 10_000, "the decisions were not reached: {kills}");
+    assert_eq!(allocated, 0);
+    drop(Box::new(1));
+    assert!(COUNT.with(Cell::get) > before, "the counter counts nothing");
+}
