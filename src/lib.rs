@@ -1,6 +1,7 @@
 //! lmkd: hears memory pressure from the kernel, kills one victim at a time, proves each death.
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod kernel;
 pub mod kill;
 pub mod logging;

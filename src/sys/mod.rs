@@ -12,6 +12,7 @@ pub mod pidfd;
 pub mod ring;
 pub mod sched;
 pub mod signal;
+pub mod socket;
 
 use rustix::io::Errno;
 

@@ -1,0 +1,176 @@
+//! Where the listening socket comes from: init, or the daemon itself.
+
+use crate::sys::socket;
+use rustix::fs::AtFlags;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::AddressFamily;
+use rustix::net::SocketAddrAny;
+use rustix::net::SocketAddrUnix;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// The variable in which init hands over the descriptor's number.
+pub const VARIABLE: &str = "ANDROID_SOCKET_lmkd";
+/// Where init binds the socket.
+pub const ANDROID_PATH: &str = "/dev/socket/lmkd";
+
+/// Why there is no socket.
+#[derive(Debug)]
+pub enum HandoverError {
+    /// The variable does not hold a number.
+    NotANumber(OsString),
+    /// The number is no open descriptor, or no socket.
+    NotASocket(i32, Errno),
+    /// The socket is bound to another path than init's.
+    WrongPath(i32),
+    /// The socket is not of type SOCK_SEQPACKET.
+    WrongType(i32),
+    /// Somebody answers at this path.
+    InUse(PathBuf),
+    /// There is something at this path that is no socket.
+    NotOurs(PathBuf),
+    /// The directory of the socket cannot be made.
+    Directory(PathBuf, std::io::Error),
+    /// The socket cannot be made.
+    Open(PathBuf, Errno),
+}
+
+impl fmt::Display for HandoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotANumber(value) => {
+                write!(f, "{VARIABLE}={} is no descriptor number", value.to_string_lossy())
+            }
+            Self::NotASocket(fd, error) => write!(f, "{VARIABLE}={fd} is no socket: {error}"),
+            Self::WrongPath(fd) => {
+                write!(f, "the socket of {VARIABLE}={fd} is not bound to {ANDROID_PATH}")
+            }
+            Self::WrongType(fd) => {
+                write!(f, "the socket of {VARIABLE}={fd} is not of type seqpacket")
+            }
+            Self::InUse(path) => write!(
+                f,
+                "another daemon answers at {}; stop it, or give another path with --socket",
+                path.display()
+            ),
+            Self::NotOurs(path) => write!(f, "{} exists and is no socket", path.display()),
+            Self::Directory(path, error) => write!(f, "cannot make {}: {error}", path.display()),
+            Self::Open(path, error) => {
+                write!(f, "cannot open a socket at {}: {error}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for HandoverError {}
+
+/// Takes the socket that init handed over; None if it did not. To be called once, before anything
+/// else could have closed the descriptor and reused its number.
+///
+/// # Errors
+///
+/// The variable is there but what it says is not init's socket: as `android_get_control_socket` of
+/// libcutils, this checks that the descriptor is open and bound to the path that init uses.
+pub fn from_init() -> Result<Option<OwnedFd>, HandoverError> {
+    std::env::var_os(VARIABLE).map(|value| adopt(&value, Path::new(ANDROID_PATH))).transpose()
+}
+
+fn adopt(value: &OsStr, expected: &Path) -> Result<OwnedFd, HandoverError> {
+    let number = value.to_str().and_then(|text| text.trim().parse().ok()).filter(|fd| *fd >= 0);
+    let number: i32 = number.ok_or_else(|| HandoverError::NotANumber(value.to_owned()))?;
+    let socket = socket::adopt(number).map_err(|e| HandoverError::NotASocket(number, e))?;
+    let address =
+        rustix::net::getsockname(&socket).map_err(|e| HandoverError::NotASocket(number, e))?;
+    if bound_path(address).as_deref() != Some(expected) {
+        return Err(HandoverError::WrongPath(number));
+    }
+    match rustix::net::sockopt::socket_type(&socket) {
+        Ok(SocketType::SEQPACKET) => Ok(socket),
+        _ => Err(HandoverError::WrongType(number)),
+    }
+}
+
+fn bound_path(address: SocketAddrAny) -> Option<PathBuf> {
+    let address = SocketAddrUnix::try_from(address).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(address.path()?.to_bytes())))
+}
+
+/// Where the daemon of this user listens if nobody says otherwise: init's path on Android;
+/// elsewhere /run/lmkd/lmkd.sock for root, `$XDG_RUNTIME_DIR/lmkd/lmkd.sock` for others (in a
+/// directory of their own under /tmp without that variable).
+#[must_use]
+pub fn default_path() -> PathBuf {
+    if cfg!(target_os = "android") {
+        return PathBuf::from(ANDROID_PATH);
+    }
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return PathBuf::from("/run/lmkd/lmkd.sock");
+    }
+    std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute()).map_or_else(
+        || PathBuf::from(format!("/tmp/lmkd-{}/lmkd.sock", uid.as_raw())),
+        |dir| Path::new(&dir).join("lmkd/lmkd.sock"),
+    )
+}
+
+/// Makes and binds a socket: the directory with mode 0755 if it is missing, the socket with mode
+/// 0660 for root and 0600 for others. A socket that a dead daemon left behind is replaced.
+///
+/// # Errors
+///
+/// Another daemon answers there, or what is there is no socket, or a system call fails.
+pub fn open(path: &Path) -> Result<OwnedFd, HandoverError> {
+    let failed = |error| HandoverError::Open(path.to_owned(), error);
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(dir)
+            .map_err(|error| HandoverError::Directory(dir.to_owned(), error))?;
+    }
+    let address = SocketAddrUnix::new(path).map_err(failed)?;
+    remove_stale(path, &address)?;
+    let socket = new_socket().map_err(failed)?;
+    rustix::net::bind(&socket, &address).map_err(failed)?;
+    // Nobody can connect before listen(2), so there is no moment at which the mode is wrong.
+    let mode = if rustix::process::geteuid().is_root() { 0o660 } else { 0o600 };
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(failed)?;
+    Ok(socket)
+}
+
+fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), HandoverError> {
+    let failed = |error| HandoverError::Open(path.to_owned(), error);
+    let there = match rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) => there,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
+        return Err(HandoverError::NotOurs(path.to_owned()));
+    }
+    match rustix::net::connect(new_socket().map_err(failed)?, address) {
+        Err(Errno::CONNREFUSED) => rustix::fs::unlink(path).map_err(failed),
+        Err(Errno::NOENT) => Ok(()),
+        // An answer, or a full queue, or a socket of another type: somebody lives there.
+        _ => Err(HandoverError::InUse(path.to_owned())),
+    }
+}
+
+fn new_socket() -> Result<OwnedFd, Errno> {
+    rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
+}
