@@ -5,7 +5,12 @@
 //! # let path = std::env::temp_dir().join(format!("lmkd-doc-{}.sock", std::process::id()));
 //! # let mut server = Server::new(handover::open(&path)?)?;
 //! # let daemon = std::thread::spawn(move || {
-//! #     let Accepted::Client(id) = server.accept().unwrap() else { panic!("no client") };
+//! #     let id = loop {
+//! #         match server.accept().unwrap() {
+//! #             Accepted::Client(id) => break id,
+//! #             _ => std::thread::yield_now(),
+//! #         }
+//! #     };
 //! #     let mut buffer = [0; wire::REQUEST_MAX];
 //! #     loop {
 //! #         match server.receive(id, &mut buffer) {
