@@ -60,7 +60,7 @@ if [ ${#missing[@]} -gt 0 ]; then
         exit 0
     fi
     sysroot_with "$sources"
-    build_std=(-Zbuild-std=std,panic_abort,test)
+    build_std=("-Zbuild-std=std,panic_abort,test")
 fi
 
 # The switches of AOSP's build: no default features, rustix on libc, `soong` set.
