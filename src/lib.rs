@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod kernel;
 pub mod kill;
 pub mod logging;

@@ -93,6 +93,14 @@ impl PidFd {
         rustix::io::fcntl_dupfd_cloexec(&self.0, 0).map(Self)
     }
 
+    /// Whether this kernel tells exit statuses at all (Linux 6.13 knows the call, 6.15 answers).
+    #[must_use]
+    pub fn kernel_tells_exit() -> bool {
+        let me = rustix::process::getpid().as_raw_nonzero().get();
+        let Ok(me) = Self::open(me) else { return false };
+        sys::pidfd::pidfd_get_info(me.0.as_fd(), sys::pidfd::PIDFD_INFO_EXIT).is_ok()
+    }
+
     /// Frees the memory of the dying process from here.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! The registry against the plainest thing that could be one: a list.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test")]
+
 use lmkd::clock::MonoTime;
 use lmkd::oom_score_adj::OomScoreAdj;
 use lmkd::processes::ClientId;

@@ -125,15 +125,6 @@ impl Reactor {
         epoll::add(&self.epoll, fd, EventData::new_u64(token.pack()), EventFlags::PRI)
     }
 
-    /// Gives a descriptor that is in the set another token.
-    ///
-    /// # Errors
-    ///
-    /// ENOENT if it is not in the set.
-    pub fn rename(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
-        epoll::modify(&self.epoll, fd, EventData::new_u64(token.pack()), EventFlags::IN)
-    }
-
     /// From now on only a hang-up of this descriptor is of interest.
     ///
     /// # Errors

@@ -176,22 +176,10 @@ impl Ledger {
         self.total
     }
 
-    /// Kills with an adj in the range, both ends included: LMK_GETKILLCNT. A `min` above 1000 asks
-    /// for the total, as clients of AOSP's daemon know it; ends outside the range are clamped.
+    /// Kills with an adj in the range, both ends included.
     #[must_use]
-    pub fn kills_between(&self, min: i32, max: i32) -> u32 {
-        if min > max {
-            return 0;
-        }
-        if min > 1000 {
-            return self.total;
-        }
-        let first = OomScoreAdj::saturating(i64::from(min)).slot();
-        let last = OomScoreAdj::saturating(i64::from(max)).slot();
-        if max < -1000 {
-            return 0;
-        }
-        let counters = self.by_adj.get(first..=last).unwrap_or(&[]);
+    pub fn kills_between(&self, min: OomScoreAdj, max: OomScoreAdj) -> u32 {
+        let counters = self.by_adj.get(min.slot()..=max.slot()).unwrap_or(&[]);
         counters.iter().fold(0_u32, |sum, counter| sum.saturating_add(*counter))
     }
 }
@@ -210,13 +198,12 @@ mod tests {
         for value in [0, 900, 900, 1000] {
             ledger.count_kill(adj(value), &Moments::default());
         }
-        assert_eq!(ledger.kills_between(-1000, 1000), 4);
-        assert_eq!(ledger.kills_between(900, 999), 2);
-        assert_eq!(ledger.kills_between(900, 5000), 3);
-        assert_eq!(ledger.kills_between(1001, 1001), 4);
-        assert_eq!(ledger.kills_between(5, 4), 0);
-        assert_eq!(ledger.kills_between(i32::MIN, -2000), 0);
-        assert_eq!(ledger.kills_between(i32::MIN, i32::MAX), 4);
+        let between = |min, max| ledger.kills_between(adj(min), adj(max));
+        assert_eq!(between(-1000, 1000), 4);
+        assert_eq!(between(900, 999), 2);
+        assert_eq!(between(1000, 1000), 1);
+        assert_eq!(between(5, 4), 0);
+        assert_eq!(ledger.total(), 4);
     }
 
     #[test]

@@ -85,6 +85,7 @@ pub struct Killer {
     current: Option<FlightId>,
     next_ticket: u32,
     reaper: Reaper,
+    tells_exit: bool,
     /// Counts and durations of the run.
     pub ledger: Ledger,
 }
@@ -98,6 +99,7 @@ impl Killer {
             current: None,
             next_ticket: 1,
             reaper: Reaper::start(),
+            tells_exit: PidFd::kernel_tells_exit(),
             ledger: Ledger::default(),
         }
     }
@@ -106,6 +108,21 @@ impl Killer {
     #[must_use]
     pub fn waiting_for(&self) -> Option<&Flight> {
         self.flight(self.current?)
+    }
+
+    /// Whether this victim is the one that is waited for.
+    #[must_use]
+    pub fn is_waiting_for(&self, id: FlightId) -> bool {
+        self.current == Some(id)
+    }
+
+    /// Whether nothing more will be learnt of a victim that has exited: its parent has reaped it,
+    /// or the kernel does not tell exit statuses.
+    #[must_use]
+    pub fn is_over(&self, id: FlightId) -> bool {
+        self.flight(id).is_some_and(|flight| {
+            flight.moments.exited.is_some() && !(self.tells_exit && flight.pidfd.holds_its_pid())
+        })
     }
 
     /// A victim on watch.

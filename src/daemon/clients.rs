@@ -1,0 +1,208 @@
+//! Clients of the lmkd socket: what each command does.
+
+use super::register::Registration;
+use super::Daemon;
+use super::Token;
+use crate::clock::MonoTime;
+use crate::control::auth::Rights;
+use crate::control::server::Accepted;
+use crate::control::server::Received;
+use crate::control::wire;
+use crate::control::wire::Command;
+use crate::control::wire::KillCount;
+use crate::control::wire::ProcPrio;
+use crate::control::wire::ProcType;
+use crate::control::wire::Request;
+use crate::control::wire::Targets;
+use crate::policy::MinfreeTable;
+use crate::processes::ClientId;
+
+/// Least time between two sets of minfree levels, ms; one that comes sooner is applied then.
+const TARGET_SPACING_MS: i64 = 1000;
+
+/// Commands of one client that one turn of the loop serves, so that a flood leaves time for
+/// pressure and for the other clients.
+const COMMANDS_PER_TURN: usize = 256;
+
+/// What the daemon remembers of its clients' wishes.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    last_target: Option<MonoTime>,
+    waiting_target: Option<Targets>,
+    boot_handled: bool,
+}
+
+impl Clients {
+    /// When minfree levels that came too soon are to be applied.
+    pub(super) fn target_due(&self) -> Option<MonoTime> {
+        self.waiting_target.and(self.last_target).map(|at| at.plus_millis(TARGET_SPACING_MS))
+    }
+}
+
+impl Daemon {
+    pub(super) fn accept(&mut self) {
+        match self.server.accept() {
+            Ok(Accepted::Client(id)) => {
+                let added =
+                    self.server.client(id).map(|fd| self.reactor.add(fd, Token::Client(id)));
+                if let Some(Err(error)) = added {
+                    log::error!("a client cannot be waited for: {error}");
+                    self.server.close(id);
+                }
+            }
+            Ok(Accepted::Refused | Accepted::Empty) => {}
+            Err(error) => self.notices.refused(MonoTime::now(), &error),
+        }
+    }
+
+    /// A client has sent or hung up. What it sent before hanging up is served first.
+    pub(super) fn client_event(&mut self, id: ClientId) {
+        let mut buffer = [0; wire::REQUEST_MAX];
+        for _ in 0..COMMANDS_PER_TURN {
+            match self.server.receive(id, &mut buffer) {
+                Received::Packet { len, from } => {
+                    let datagram = buffer.get(..len).unwrap_or(&[]);
+                    match Request::decode(datagram) {
+                        Ok(request) => {
+                            let rights = self.authority.rights(from.uid);
+                            self.serve_request(id, rights, &request);
+                        }
+                        Err(refusal) => self.notices.refused(MonoTime::now(), &refusal),
+                    }
+                }
+                Received::Empty => return,
+                Received::Closed | Received::NoCredentials => {
+                    // Its processes stay registered; whoever comes next may take them over.
+                    self.registry.release_claims(id);
+                    self.server.close(id);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve_request(&mut self, id: ClientId, rights: Rights, request: &Request<'_>) {
+        if !rights.allow(request) {
+            self.notices.refused(MonoTime::now(), &"only root and the daemon's user may do this");
+            return;
+        }
+        match request {
+            Request::ProcPrio(record) => self.register_for(id, rights, record),
+            Request::ProcsPrio(batch) => {
+                for record in *batch {
+                    match record {
+                        Ok(record) => self.register_for(id, rights, &record),
+                        Err(refusal) => self.notices.refused(MonoTime::now(), &refusal),
+                    }
+                }
+            }
+            Request::ProcRemove(pid) => {
+                if let Err(refusal) = self.unregister(*pid, id, rights) {
+                    self.notices.not_registered(MonoTime::now(), pid.get(), &refusal);
+                }
+            }
+            Request::GetKillCnt(which) => {
+                let ledger = &self.killer.ledger;
+                let count = match *which {
+                    KillCount::Total => ledger.total(),
+                    KillCount::Between(min, max) => ledger.kills_between(min, max),
+                    KillCount::Nothing => 0,
+                };
+                let count = i32::try_from(count).unwrap_or(i32::MAX);
+                self.server.send(id, &wire::reply(Command::GetKillCnt, count));
+            }
+            Request::Subscribe(event) => self.server.subscribe(id, *event),
+            Request::ProcPurge => self.purge(id, rights),
+            Request::Target(targets) => {
+                self.clients.waiting_target = Some(*targets);
+                self.apply_target(MonoTime::now());
+            }
+            Request::UpdateProps => {
+                let result = if self.update_props() { 0 } else { -1 };
+                self.server.send(id, &wire::reply(Command::UpdateProps, result));
+            }
+            Request::StartMonitoring => self.start_monitoring(),
+            Request::BootCompleted => {
+                let result = self.boot_completed();
+                self.server.send(id, &wire::reply(Command::BootCompleted, result));
+            }
+        }
+    }
+
+    fn register_for(&mut self, client: ClientId, rights: Rights, record: &ProcPrio) {
+        let wanted = Registration {
+            pid: record.pid,
+            uid: record.uid,
+            adj: record.adj,
+            is_app: record.kind == ProcType::App,
+            client,
+            rights,
+        };
+        if let Err(refusal) = self.register(&wanted) {
+            self.notices.not_registered(MonoTime::now(), record.pid.get(), &refusal);
+        }
+    }
+
+    /// Forgets what the client registered, and what nobody claims.
+    fn purge(&mut self, client: ClientId, rights: Rights) {
+        let reactor = &self.reactor;
+        self.registry.retain(|record| {
+            let foreign = record.claim.is_some_and(|claim| claim != client);
+            let keep = foreign || !rights.covers(record.uid);
+            if let (false, Some(pidfd)) = (keep, &record.pidfd) {
+                reactor.remove(pidfd);
+            }
+            keep
+        });
+    }
+
+    /// Applies the minfree levels that wait, if their time has come.
+    pub(super) fn apply_target(&mut self, now: MonoTime) {
+        if self.clients.target_due().is_some_and(|due| due > now) {
+            return;
+        }
+        let Some(targets) = self.clients.waiting_target.take() else { return };
+        self.clients.last_target = Some(now);
+        self.settings.publish_minfree(&targets);
+        let levels = targets
+            .iter()
+            .map(|level| (i32::try_from(level.minfree.get()).unwrap_or(i32::MAX), level.adj.get()));
+        self.policy.set_minfree(MinfreeTable::from_pairs(levels));
+    }
+
+    /// Reads the tunables again and arms the monitors by them. What is refused changes nothing.
+    fn update_props(&mut self) -> bool {
+        let old = std::mem::replace(&mut self.tunables, self.settings.load());
+        if self.pressure.is_some() && !self.arm_pressure() {
+            self.tunables = old;
+            return false;
+        }
+        crate::logging::set_debug(self.tunables.debug);
+        true
+    }
+
+    fn start_monitoring(&mut self) {
+        if self.pressure.is_some() {
+            return;
+        }
+        if self.settings.boot_completed() {
+            self.arm_pressure();
+        } else {
+            log::error!("monitoring is not started: sys.boot_completed is not set");
+        }
+    }
+
+    fn boot_completed(&mut self) -> i32 {
+        if self.clients.boot_handled {
+            return 1;
+        }
+        if !self.settings.boot_completed() {
+            return -1;
+        }
+        self.clients.boot_handled = true;
+        if self.memevents.is_none() {
+            self.open_memevents();
+        }
+        0
+    }
+}

@@ -1,0 +1,242 @@
+//! One look at memory: trigger to verdict, verdict to victim, victim to SIGKILL.
+//!
+//! Everything from here to the signal is on the way between a pressure event and a kill: no
+//! allocation, no lock across a system call, nobody waited for.
+
+use super::report;
+use super::Daemon;
+use super::Token;
+use crate::clock::MonoTime;
+use crate::control::wire::Event;
+use crate::control::wire::KillNotice;
+use crate::kill::ledger::Moments;
+use crate::kill::FlightId;
+use crate::kill::KillError;
+use crate::kill::Victim;
+use crate::pidfd::PidFd;
+use crate::policy::Admission;
+use crate::policy::Cause;
+use crate::policy::Signals;
+use crate::policy::Trigger;
+use crate::policy::Verdict;
+use crate::policy::Why;
+use crate::processes::Candidate;
+use crate::processes::Who;
+use crate::units::Kib;
+
+impl Daemon {
+    /// Looks once and does what the verdict says.
+    pub(super) fn look(&mut self, trigger: Trigger) {
+        let now = MonoTime::now();
+        // Ends of reclaim do not wake the loop; they are in the ring all the same.
+        self.take_memevents(now);
+        let pending = self.killer.waiting_for().map(|flight| flight.moments.signalled);
+        match self.policy.admit(trigger, now, pending, &self.tunables) {
+            Admission::Ignored => {}
+            Admission::Skipped => self.plan(trigger),
+            Admission::Evaluate { watermarks } => {
+                self.stop_waiting();
+                self.evaluate(trigger, now, watermarks);
+                let reclaim = self.sample.reclaim.unwrap_or_default();
+                let reclaiming = reclaim.kswapd_awake || reclaim.direct_since.is_some();
+                self.gate.looked(now, reclaiming);
+                self.plan(trigger);
+            }
+        }
+    }
+
+    fn plan(&mut self, trigger: Trigger) {
+        let waiting = self.killer.waiting_for().is_some();
+        let plan = self.policy.poll_plan(trigger, waiting);
+        let now = MonoTime::now();
+        self.poller.polled(now);
+        self.poller.apply(plan, now, self.tunables.psi_window_size_ms);
+    }
+
+    fn evaluate(&mut self, trigger: Trigger, now: MonoTime, watermarks: bool) {
+        self.sample.reclaim = self.memevents.is_some().then(|| self.reclaim.at(now));
+        if let Err(error) = self.sampler.read(now, watermarks, &mut self.sample) {
+            self.policy.read_failed(trigger);
+            self.notices.unreadable(now, &error);
+            return;
+        }
+        let verdict = self.policy.evaluate(trigger, &self.sample, &self.tunables);
+        if let Some(cause) = verdict.cause {
+            self.kill_one(&verdict, cause);
+        }
+    }
+
+    /// Tries candidates in kill order until one is signalled.
+    fn kill_one(&mut self, verdict: &Verdict, cause: Cause) {
+        let decided = MonoTime::now();
+        let swap_used = self.sample.meminfo.swap_total - self.sample.meminfo.swap_free;
+        let heaviest = self.tunables.kill_heaviest_task;
+        self.searcher.start(cause.min_adj, heaviest, swap_used.to_kib(self.page));
+        while let Some(candidate) = self.searcher.next(&mut self.registry, &self.proc) {
+            let moments = Moments { woken: self.woken, decided, ..Moments::default() };
+            match self.try_kill(&candidate, verdict, cause, moments) {
+                Ok(()) => {
+                    if !self.options.dry_run {
+                        self.policy.note_kill(&cause, &self.tunables);
+                    }
+                    return;
+                }
+                Err(error) => self.passed_over(&candidate, error),
+            }
+        }
+        self.notices.nobody(decided, cause);
+    }
+
+    fn try_kill(
+        &mut self,
+        candidate: &Candidate,
+        verdict: &Verdict,
+        cause: Cause,
+        moments: Moments,
+    ) -> Result<(), KillError> {
+        let pid = candidate.pid.get();
+        let pidfd = self.identify(candidate)?;
+        if self.killer.is_dying(pid) {
+            return Err(KillError::Dying);
+        }
+        let victim = self.describe(candidate)?;
+        if self.options.dry_run {
+            let signals = verdict.signals.unwrap_or_default();
+            if let Some(skipped) = self.notices.dry_run.admit(moments.decided) {
+                let why = self.why(&cause, &signals);
+                let line = report::KillLine { victim: &victim, why: &why };
+                log::info!("dry run, would: {line}{skipped}");
+            }
+            return Ok(());
+        }
+        let id = self.killer.kill(&self.proc, victim, pidfd, cause, moments)?;
+        self.watch(id, candidate);
+        self.announce(id, verdict);
+        Ok(())
+    }
+
+    /// The pidfd of the candidate, proven to be the process that was registered or found.
+    fn identify(&mut self, candidate: &Candidate) -> Result<PidFd, KillError> {
+        match candidate.who {
+            Who::Registered(id) => {
+                let record = self.registry.get(id).ok_or(KillError::Gone)?;
+                match &record.pidfd {
+                    Some(pidfd) => pidfd.try_clone().map_err(KillError::Refused),
+                    None => self.open_same(candidate, record.start_time),
+                }
+            }
+            Who::Adopted { start_time } => self.open_same(candidate, start_time),
+        }
+    }
+
+    /// Opens a pidfd and checks that the process behind it started when the one meant did: the
+    /// pidfd is opened first, so what is read afterwards is of the process it names or of none.
+    fn open_same(&self, candidate: &Candidate, start_time: u64) -> Result<PidFd, KillError> {
+        let pid = candidate.pid.get();
+        let pidfd = PidFd::open(pid).map_err(|_| KillError::Gone)?;
+        let stat = self.proc.stat(pid).map_err(|_| KillError::Gone)?;
+        let same = stat.start_time == start_time && pidfd.holds_its_pid();
+        if same {
+            Ok(pidfd)
+        } else {
+            Err(KillError::Gone)
+        }
+    }
+
+    /// Reads all that will be said about the victim. Nothing is read of it after the signal.
+    fn describe(&self, candidate: &Candidate) -> Result<Victim, KillError> {
+        let pid = candidate.pid.get();
+        let status = self.proc.status(pid).map_err(|_| KillError::Gone)?;
+        let name = self.proc.name(pid).map_err(|_| KillError::Gone)?;
+        let (rss, swap) = match (status.rss, status.swap) {
+            (Some(rss), swap) => (rss, swap.unwrap_or(Kib::ZERO)),
+            // The leader has left; the memory is seen through a thread that has not.
+            (None, _) => self.memory_of_threads(pid).ok_or(KillError::Gone)?,
+        };
+        Ok(Victim { pid, uid: candidate.uid, adj: candidate.adj, name, rss, swap })
+    }
+
+    fn memory_of_threads(&self, pid: i32) -> Option<(Kib, Kib)> {
+        let mut found = None;
+        let _ = self.proc.threads(pid, |tid| {
+            if let Ok(status) = self.proc.thread_status(pid, tid) {
+                found = status.rss.map(|rss| (rss, status.swap.unwrap_or(Kib::ZERO)));
+            }
+            found.is_none()
+        });
+        found
+    }
+
+    /// Waits on the victim from now on, and takes its record out.
+    fn watch(&mut self, id: FlightId, candidate: &Candidate) {
+        if let Who::Registered(record) = candidate.who {
+            if let Some(record) = self.registry.remove(record) {
+                if let Some(pidfd) = &record.pidfd {
+                    self.reactor.remove(pidfd);
+                }
+            }
+        }
+        if let Some(flight) = self.killer.flight(id) {
+            if let Err(error) = self.reactor.add(flight.pidfd(), Token::Victim(id)) {
+                // Without the event the wait ends with kill_timeout_ms.
+                log::error!("cannot wait for process {}: {error}", flight.victim.pid);
+            }
+        }
+    }
+
+    /// The kill line and what clients get. The signal has been sent: time no longer matters.
+    fn announce(&mut self, id: FlightId, verdict: &Verdict) {
+        let Some(flight) = self.killer.flight(id) else { return };
+        let signals = verdict.signals.unwrap_or_default();
+        let why = self.why(&flight.cause, &signals);
+        log::info!("{}", report::KillLine { victim: &flight.victim, why: &why });
+        let Victim { pid, uid, rss, .. } = flight.victim;
+        let rss_kb = i32::try_from(rss.get()).unwrap_or(i32::MAX);
+        self.server.broadcast(Event::Kill, &KillNotice { pid, uid, rss_kb }.encode());
+    }
+
+    fn why<'a>(&'a self, cause: &'a Cause, signals: &'a Signals) -> Why<'a> {
+        let (tunables, sample, page) = (&self.tunables, &self.sample, self.page);
+        Why { cause, signals, tunables, sample, page }
+    }
+
+    fn passed_over(&mut self, candidate: &Candidate, error: KillError) {
+        let Who::Registered(id) = candidate.who else { return };
+        match error {
+            KillError::Dying => {}
+            KillError::Gone => drop(self.registry.remove(id)),
+            KillError::Refused(errno) => {
+                log::error!("cannot kill process {}: {errno}", candidate.pid);
+                self.registry.remove(id);
+            }
+        }
+    }
+
+    /// kill_timeout_ms is over, or the wait no longer matters.
+    pub(super) fn stop_waiting(&mut self) {
+        if let Some((flight, release)) = self.killer.give_up_waiting() {
+            report::log_timeout(flight, release, self.tunables.kill_timeout_ms);
+        }
+    }
+
+    /// A victim's pidfd has an event: it has exited, or its parent has reaped it.
+    pub(super) fn victim_event(&mut self, id: FlightId, hung_up: bool) {
+        let now = MonoTime::now();
+        let was_waiting = self.killer.is_waiting_for(id);
+        if let Some(flight) = self.killer.exited(id, now) {
+            report::log_exit(flight);
+            // From Linux 6.9 on a hang-up tells when its parent has reaped it, which is when the
+            // kernel hands out the exit status. Where none comes, the watch costs nothing.
+            let _ = self.reactor.only_hang_up(flight.pidfd(), Token::Victim(id));
+        }
+        if hung_up || self.killer.is_over(id) {
+            if let Some((flight, outcome)) = self.killer.prove(id, now) {
+                self.reactor.remove(flight.pidfd());
+                report::log_proof(&flight, outcome);
+            }
+        }
+        if was_waiting {
+            self.poller.resume(now);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The daemon: one epoll loop that owns everything and is woken by the kernel alone.
+//!
+//! ```text
+//! wait -> events: signals, clients, deaths, pressure -> timers: kill timeout, poll, deferred
+//! ```
+//!
+//! With no pressure, no victim and no client talking there is no timer: the loop sleeps until the
+//! kernel has something to say.
+
+mod clients;
+mod look;
+mod privilege;
+mod reactor;
+mod register;
+mod report;
+mod settings;
+mod welcome;
+
+use crate::clock::MonoTime;
+use crate::config::Options;
+use crate::config::Tunables;
+use crate::control::auth::Authority;
+use crate::control::server::Server;
+use crate::kernel::memevents::Event;
+use crate::kernel::memevents::MemEvents;
+use crate::kernel::memevents::ReclaimTracker;
+use crate::kernel::memevents::WakeGate;
+use crate::kernel::process::ProcDir;
+use crate::kernel::psi;
+use crate::kernel::Sample;
+use crate::kernel::Sampler;
+use crate::kill::Killer;
+use crate::policy::Level;
+use crate::policy::Policy;
+use crate::policy::Poller;
+use crate::policy::Trigger;
+use crate::processes::RecordId;
+use crate::processes::Registry;
+use crate::processes::Searcher;
+use crate::sys::signal::SignalFd;
+use crate::units::PageSize;
+use anyhow::Context;
+use reactor::Reactor;
+use reactor::Ready;
+use reactor::Token;
+use std::path::Path;
+
+/// How often memory is looked at where the kernel has no pressure interface, ms.
+const SAMPLING_INTERVAL_MS: i64 = 1000;
+
+/// Signs of scarce memory without a stall make the daemon look no more often than this, ms.
+const SCARCITY_SPACING_MS: u32 = 100;
+
+/// Everything the loop owns.
+pub struct Daemon {
+    own_pid: i32,
+    options: Options,
+    settings: settings::Settings,
+    tunables: Tunables,
+    page: PageSize,
+    reactor: Reactor,
+    signals: SignalFd,
+    server: Server,
+    authority: Authority,
+    pressure: Option<psi::Source>,
+    next_sampling: Option<MonoTime>,
+    memevents: Option<MemEvents>,
+    reclaim: ReclaimTracker,
+    gate: WakeGate,
+    /// The ring held a sign of scarce memory that was not looked into yet.
+    scarce: bool,
+    /// The vendor's kernel asks for a kill: its reason and lowest adj.
+    vendor: Option<(i32, i32)>,
+    sampler: Sampler,
+    sample: Sample,
+    proc: ProcDir,
+    registry: Registry,
+    searcher: Searcher,
+    policy: Policy,
+    poller: Poller,
+    killer: Killer,
+    clients: clients::Clients,
+    notices: report::Notices,
+    /// When the current event was taken out of the kernel.
+    woken: MonoTime,
+    stop: bool,
+}
+
+impl Daemon {
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    ///
+    /// Only what makes a start impossible: no epoll, no `/proc`, no socket to listen on.
+    pub fn run(options: Options) -> anyhow::Result<()> {
+        let mut daemon = Self::start(options)?;
+        daemon.welcome();
+        privilege::harden();
+        while !daemon.stop {
+            daemon.step();
+        }
+        log::info!("ended by a signal, {} kills", daemon.killer.ledger.total());
+        Ok(())
+    }
+
+    fn start(options: Options) -> anyhow::Result<Self> {
+        privilege::raise_descriptor_limit();
+        // Before any thread is started, so that all of them have the signals blocked.
+        let signals =
+            SignalFd::block(&[libc::SIGTERM, libc::SIGINT]).context("making a signalfd")?;
+        let settings = settings::Settings::new(&options);
+        let tunables = settings.load();
+        crate::logging::set_debug(tunables.debug);
+        let page = PageSize::of_this_kernel();
+        let proc_root = Path::new("/proc");
+        let proc = ProcDir::open(proc_root).context("opening /proc")?;
+        let sampler = Sampler::open(proc_root, options.pressure_file(), page);
+        let server = settings.listen()?;
+        let reactor = Reactor::new().context("making an epoll set")?;
+        reactor.add(&signals, Token::Signals).context("watching for signals")?;
+        reactor.add(server.listener(), Token::Listener).context("watching the socket")?;
+        let searcher = Searcher::new(options.adopt);
+        let mut daemon = Self {
+            authority: Authority::of_this_platform(),
+            own_pid: rustix::process::getpid().as_raw_nonzero().get(),
+            options,
+            settings,
+            tunables,
+            page,
+            reactor,
+            signals,
+            server,
+            pressure: None,
+            next_sampling: None,
+            memevents: None,
+            reclaim: ReclaimTracker::default(),
+            gate: WakeGate::new(i64::from(SCARCITY_SPACING_MS)),
+            scarce: false,
+            vendor: None,
+            sampler,
+            sample: Sample::default(),
+            proc,
+            registry: Registry::with_capacity(1024),
+            searcher,
+            policy: Policy::new(page),
+            poller: Poller::new(),
+            killer: Killer::start(),
+            clients: clients::Clients::default(),
+            notices: report::Notices::default(),
+            woken: MonoTime::ZERO,
+            stop: false,
+        };
+        daemon.open_memevents();
+        if !daemon.tunables.delay_monitors_until_boot || daemon.settings.boot_completed() {
+            daemon.arm_pressure();
+        }
+        Ok(daemon)
+    }
+
+    /// One turn of the loop: wait, serve every event, then whatever time has made due.
+    fn step(&mut self) {
+        let timeout = self.timeout(MonoTime::now());
+        let count = match self.reactor.wait(timeout) {
+            Ok(count) => count,
+            Err(error) => {
+                // Not seen to happen; without a pause it would spin.
+                log::error!("waiting for events failed: {error}");
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                0
+            }
+        };
+        self.woken = MonoTime::now();
+        // Deaths and clients first: the decision then sees the registry as it is.
+        let mut pressure = None;
+        for index in 0..count {
+            let Some(ready) = self.reactor.ready(index) else { continue };
+            match ready.token {
+                Token::Pressure(level) => {
+                    pressure = pressure.max(self.pressure_event(level, ready))
+                }
+                Token::MemEvents => {}
+                _ => self.serve(ready),
+            }
+        }
+        if let Some(level) = pressure {
+            self.look(Trigger::Event(level));
+        }
+        self.serve_memevents();
+        self.serve_timers();
+    }
+
+    fn serve(&mut self, ready: Ready) {
+        match ready.token {
+            Token::Signals => self.stop |= self.signals.take().is_some(),
+            Token::Listener => self.accept(),
+            Token::Client(id) => self.client_event(id),
+            Token::Process(id) => self.process_exited(id),
+            Token::Victim(id) => self.victim_event(id, ready.hung_up),
+            Token::Pressure(_) | Token::MemEvents => {}
+        }
+    }
+
+    /// Milliseconds until something is due; None while nothing is, which is the idle state.
+    fn timeout(&self, now: MonoTime) -> Option<i64> {
+        let poll = self.poller.next_poll_in(now);
+        let kill = self.kill_timeout_in(now);
+        let sampling = self.next_sampling.map(|at| until(now, at));
+        let target = self.clients.target_due().map(|at| until(now, at));
+        let scarcity = self.gate.due().map(|at| until(now, at));
+        [poll, kill, sampling, target, scarcity].into_iter().flatten().min()
+    }
+
+    fn kill_timeout_in(&self, now: MonoTime) -> Option<i64> {
+        let timeout = self.tunables.kill_timeout_ms;
+        let flight = self.killer.waiting_for().filter(|_| timeout > 0)?;
+        Some(until(now, flight.moments.signalled.plus_millis(timeout)))
+    }
+
+    fn serve_timers(&mut self) {
+        let now = MonoTime::now();
+        self.poller.expire(now, self.tunables.psi_window_size_ms);
+        if self.kill_timeout_in(now) == Some(0) {
+            self.stop_waiting();
+            self.poller.resume(now);
+        }
+        if self.next_sampling.is_some_and(|at| at <= now) {
+            self.next_sampling = Some(now.plus_millis(SAMPLING_INTERVAL_MS));
+            self.look(Trigger::Poll);
+        } else if self.poller.next_poll_in(now) == Some(0) {
+            self.look(Trigger::Poll);
+        }
+        if self.clients.target_due().is_some_and(|at| at <= now) {
+            self.apply_target(now);
+        }
+    }
+
+    /// A PSI monitor fired. One in error (its cgroup is gone) is dropped, or it would spin.
+    fn pressure_event(&mut self, level: Level, ready: Ready) -> Option<Level> {
+        if ready.error {
+            log::error!("the pressure file is gone: sampling memory once a second instead");
+            self.pressure = None;
+            self.next_sampling = Some(MonoTime::now());
+            return None;
+        }
+        ready.readable.then_some(level)
+    }
+
+    /// Takes the kernel's reclaim events out of their ring. A vendor's wish and signs of scarcity
+    /// wait in `self` until the loop comes to them.
+    fn take_memevents(&mut self, now: MonoTime) {
+        let Some(memevents) = &mut self.memevents else { return };
+        let (reclaim, policy) = (&mut self.reclaim, &mut self.policy);
+        let (scarce, vendor) = (&mut self.scarce, &mut self.vendor);
+        memevents.drain(now, |event| {
+            reclaim.apply(&event);
+            *scarce |= event.means_scarcity();
+            match event {
+                Event::VendorKill { reason, min_adj } => *vendor = Some((reason, min_adj)),
+                Event::UpdateZoneinfo => policy.watermarks_changed(),
+                _ => {}
+            }
+        });
+    }
+
+    /// Looks for what the ring held: at once for a vendor's wish, through the gate for scarcity.
+    fn serve_memevents(&mut self) {
+        let now = MonoTime::now();
+        self.take_memevents(now);
+        if let Some((reason, min_adj)) = self.vendor.take() {
+            self.look(Trigger::Vendor { reason, min_adj });
+        }
+        let scarce = std::mem::take(&mut self.scarce);
+        if (scarce && self.gate.knock(now)) || self.gate.is_due(now) {
+            self.look(Trigger::KswapdWake);
+        }
+    }
+
+    fn open_memevents(&mut self) {
+        match MemEvents::open(SCARCITY_SPACING_MS) {
+            Ok(events) => match self.reactor.add(&events, Token::MemEvents) {
+                Ok(()) => self.memevents = Some(events),
+                Err(error) => log::warn!("reclaim events are not waited for: {error}"),
+            },
+            Err(error) => log::info!("no reclaim events, vmstat's counters serve instead: {error}"),
+        }
+    }
+
+    /// Makes the pressure monitors, or sampling where the kernel has none. True if the tunables
+    /// were accepted; otherwise what was armed before stays.
+    pub(super) fn arm_pressure(&mut self) -> bool {
+        let source = match psi::arm(self.options.pressure_file(), &self.tunables) {
+            Ok(source) => source,
+            Err(error) => {
+                log::error!("{error}");
+                return false;
+            }
+        };
+        self.next_sampling = None;
+        match &source {
+            psi::Source::Sampling { .. } => {
+                self.next_sampling = Some(MonoTime::now().plus_millis(SAMPLING_INTERVAL_MS));
+            }
+            psi::Source::Psi { monitors, .. } => {
+                for monitor in monitors.iter().flatten() {
+                    let token = Token::Pressure(monitor.level);
+                    if let Err(error) = self.reactor.add_pressure(&monitor.fd, token) {
+                        log::error!("a pressure monitor is not waited for: {error}");
+                    }
+                }
+            }
+        }
+        // The old monitors leave the epoll set as they are closed.
+        self.pressure = Some(source);
+        true
+    }
+
+    /// A registered process has exited on its own.
+    fn process_exited(&mut self, id: RecordId) {
+        if let Some(pid) = self.registry.get(id).map(|record| record.pid()) {
+            log::debug!("process {pid} has exited");
+            self.forget(pid);
+        }
+    }
+}
+
+/// Milliseconds from `now` to `at`, rounded up so that a wait does not end before it is due.
+fn until(now: MonoTime, at: MonoTime) -> i64 {
+    let micros = at.micros_since(now);
+    i64::try_from(micros.div_ceil(1000)).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,219 @@
+//! Registering a process: its oom_score_adj written, its pidfd held and watched.
+//!
+//! The order makes the write hit the process that the pidfd names, or nobody: the pidfd is opened
+//! first, then the file, and if the pidfd's process still holds its id, the file is of the same
+//! process. A refused registration has changed nothing.
+
+use super::Daemon;
+use super::Token;
+use crate::clock::MonoTime;
+use crate::control::auth::Rights;
+use crate::kernel::process::ProcError;
+use crate::oom_score_adj::OomScoreAdj;
+use crate::pidfd::PidFd;
+use crate::processes::ClientId;
+use crate::processes::Pid;
+use crate::processes::Record;
+use rustix::io::Errno;
+use std::fmt;
+use std::io::Write;
+
+/// What a client asks to be registered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Registration {
+    pub pid: Pid,
+    pub uid: u32,
+    pub adj: OomScoreAdj,
+    /// Whether this is an app, whose cgroup is protected with per_app_memcg.
+    pub is_app: bool,
+    /// Who asks.
+    pub client: ClientId,
+    /// Whose processes it may concern itself with.
+    pub rights: Rights,
+}
+
+/// Why a process was not registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Myself,
+    Gone,
+    Thread,
+    KernelThread,
+    Owner { is: u32, said: u32 },
+    NotYours,
+    Claimed,
+    Adj(ProcError),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Myself => write!(f, "this is the daemon itself"),
+            Self::Gone => write!(f, "no such process"),
+            Self::Thread => write!(f, "this is a thread's id, not a process's"),
+            Self::KernelThread => write!(f, "this is a thread of the kernel"),
+            Self::Owner { is, said } => {
+                write!(f, "it belongs to uid {is}, not to uid {said} as the client says")
+            }
+            Self::NotYours => write!(f, "it belongs to another user than the client"),
+            Self::Claimed => write!(f, "another client has registered it"),
+            Self::Adj(error) => write!(f, "its oom_score_adj cannot be written: {error}"),
+        }
+    }
+}
+
+impl Daemon {
+    /// Registers a process or moves a registered one to another adj.
+    pub(super) fn register(&mut self, wanted: &Registration) -> Result<(), Refusal> {
+        if wanted.pid.get() == self.own_pid {
+            return Err(Refusal::Myself);
+        }
+        let now = MonoTime::now();
+        let stored = self.stored_adj(wanted);
+        if let Some(id) = self.registry.by_pid(wanted.pid) {
+            let record = self.registry.get(id).ok_or(Refusal::Gone)?;
+            // One whose id has passed to another process is made anew below.
+            if self.is_same(record) {
+                if record.claim.is_some_and(|claim| claim != wanted.client) {
+                    return Err(Refusal::Claimed);
+                }
+                if !wanted.rights.covers(record.uid) {
+                    return Err(Refusal::NotYours);
+                }
+                self.write_adj(wanted, record.pidfd.as_ref())?;
+                self.registry.set_adj(id, stored, now);
+                self.searcher.hold_size(&mut self.registry, &self.proc, id);
+                if let Some(record) = self.registry.get_mut(id) {
+                    record.claim = Some(wanted.client);
+                }
+                return Ok(());
+            }
+        }
+        let record = self.new_record(wanted, stored, now)?;
+        self.forget(wanted.pid);
+        let id = self.registry.insert(record);
+        self.searcher.hold_size(&mut self.registry, &self.proc, id);
+        if let Some(pidfd) = self.registry.get(id).and_then(|record| record.pidfd.as_ref()) {
+            if let Err(error) = self.reactor.add(pidfd, Token::Process(id)) {
+                // It stays registered: its death is noticed when it is chosen.
+                log::warn!("the exit of process {} will not be noticed: {error}", wanted.pid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a record whose claim allows it. Unknown processes are nobody's concern.
+    pub(super) fn unregister(
+        &mut self,
+        pid: Pid,
+        client: ClientId,
+        rights: Rights,
+    ) -> Result<(), Refusal> {
+        let Some(id) = self.registry.by_pid(pid) else { return Ok(()) };
+        let record = self.registry.get(id).ok_or(Refusal::Gone)?;
+        if record.claim.is_some_and(|claim| claim != client) {
+            return Err(Refusal::Claimed);
+        }
+        if !rights.covers(record.uid) {
+            return Err(Refusal::NotYours);
+        }
+        self.forget(pid);
+        Ok(())
+    }
+
+    /// Whether a record's process still holds its id: by its pidfd, else by its start time.
+    fn is_same(&self, record: &Record) -> bool {
+        match &record.pidfd {
+            Some(pidfd) => pidfd.holds_its_pid(),
+            None => {
+                let stat = self.proc.stat(record.pid().get());
+                stat.is_ok_and(|stat| stat.start_time == record.start_time)
+            }
+        }
+    }
+
+    /// Drops the record of a pid; closing its pidfd takes it out of the epoll set.
+    pub(super) fn forget(&mut self, pid: Pid) {
+        if let Some(record) = self.registry.by_pid(pid).and_then(|id| self.registry.remove(id)) {
+            if let Some(pidfd) = &record.pidfd {
+                self.reactor.remove(pidfd);
+            }
+        }
+    }
+
+    fn new_record(
+        &self,
+        wanted: &Registration,
+        stored: OomScoreAdj,
+        now: MonoTime,
+    ) -> Result<Record, Refusal> {
+        let pid = wanted.pid.get();
+        let pidfd = match PidFd::open(pid) {
+            Ok(pidfd) => Some(pidfd),
+            Err(Errno::SRCH) => return Err(Refusal::Gone),
+            // A thread's id: EINVAL, on newer kernels ENOENT.
+            Err(Errno::INVAL | Errno::NOENT) => return Err(Refusal::Thread),
+            // Out of descriptors: known by its start time until it is to be killed.
+            Err(_) => None,
+        };
+        let owner = self.proc.owner(pid).map_err(|_| Refusal::Gone)?;
+        if !wanted.rights.covers(owner) {
+            return Err(Refusal::NotYours);
+        }
+        // A process that zygote or init has just made belongs to root until it takes its own user.
+        if owner != wanted.uid && owner != 0 {
+            return Err(Refusal::Owner { is: owner, said: wanted.uid });
+        }
+        let mut start_time = 0;
+        if pidfd.is_none() || owner == 0 {
+            let stat = self.proc.stat(pid).map_err(|_| Refusal::Gone)?;
+            if stat.is_kernel_thread() {
+                return Err(Refusal::KernelThread);
+            }
+            start_time = stat.start_time;
+        }
+        self.write_adj(wanted, pidfd.as_ref())?;
+        let mut record = Record::new(wanted.pid, wanted.uid, stored, now);
+        record.pidfd = pidfd;
+        record.claim = Some(wanted.client);
+        record.start_time = start_time;
+        Ok(record)
+    }
+
+    fn write_adj(&self, wanted: &Registration, pidfd: Option<&PidFd>) -> Result<(), Refusal> {
+        let pid = wanted.pid.get();
+        let file = self.proc.open_oom_score_adj(pid).map_err(|error| match error {
+            ProcError::Gone => Refusal::Gone,
+            other => Refusal::Adj(other),
+        })?;
+        if pidfd.is_some_and(|pidfd| !pidfd.holds_its_pid()) {
+            return Err(Refusal::Gone);
+        }
+        let mut text = [0_u8; 8];
+        let mut out = &mut text[..];
+        // Five characters at most.
+        let _ = write!(out, "{}", wanted.adj);
+        let left = out.len();
+        let text = text.get(..text.len().saturating_sub(left)).unwrap_or(&[]);
+        match rustix::io::write(&file, text) {
+            Ok(_) => Ok(()),
+            Err(Errno::SRCH) => Err(Refusal::Gone),
+            // The kernel's own killer would then go by another rank than ours; still worth knowing.
+            Err(error) => {
+                log::warn!("oom_score_adj of process {pid} stays as it is: {error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// The adj under which the process is kept: with per_app_memcg a launcher (600 to 699) counts
+    /// as perceptible, as in AOSP's daemon.
+    fn stored_adj(&self, wanted: &Registration) -> OomScoreAdj {
+        let launcher = (600..=699).contains(&wanted.adj.get());
+        if self.tunables.per_app_memcg && wanted.is_app && launcher {
+            OomScoreAdj::PERCEPTIBLE
+        } else {
+            wanted.adj
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is said about kills, in the log and to clients. The wording of the kill and death lines is
+//! matched by AOSP's device tests.
+
+use crate::clock::MonoTime;
+use crate::kill::ledger::Moments;
+use crate::kill::ledger::Outcome;
+use crate::kill::reaper::Release;
+use crate::kill::Flight;
+use crate::kill::Victim;
+use crate::logging::RateLimit;
+use crate::policy::Cause;
+use std::fmt;
+
+/// `Kill '<name>' (<pid>), uid <uid>, ...`
+pub struct KillLine<'a> {
+    /// Who.
+    pub victim: &'a Victim,
+    /// Why, free text.
+    pub why: &'a dyn fmt::Display,
+}
+
+impl fmt::Display for KillLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Victim { pid, uid, adj, name, rss, swap } = self.victim;
+        write!(f, "Kill '{name}' ({pid}), uid {uid}, oom_score_adj {adj} to free {rss}kB rss, ")?;
+        write!(f, "{swap}kB swap; reason: {}", self.why)
+    }
+}
+
+/// The first line after a death.
+pub fn log_exit(flight: &Flight) {
+    let moments = &flight.moments;
+    let Some(exited) = moments.exited else { return };
+    let took = exited.millis_since(moments.signalled);
+    log::debug!("Process got killed in {took}ms ({})", flight.victim.pid);
+}
+
+/// The last line about a victim: how it ended, and the time of each step.
+pub fn log_proof(flight: &Flight, outcome: Option<Outcome>) {
+    let Victim { pid, name, .. } = &flight.victim;
+    let steps = Steps(&flight.moments);
+    match outcome {
+        Some(Outcome::Killed) => {
+            log::info!("Proven: '{name}' ({pid}) was ended by our SIGKILL; {steps}");
+        }
+        Some(Outcome::Otherwise(exit)) => {
+            log::info!("Proven: '{name}' ({pid}) had left by {exit} before our SIGKILL; {steps}");
+        }
+        None => log::info!(
+            "Gone: '{name}' ({pid}) has exited; this kernel does not tell how (Linux 6.15 does); \
+             {steps}"
+        ),
+    }
+}
+
+/// A victim that outlives kill_timeout_ms.
+pub fn log_timeout(flight: &Flight, release: Option<Release>, timeout_ms: i64) {
+    let Victim { pid, name, rss, .. } = &flight.victim;
+    let memory = match release {
+        Some(release) if release.is_back() => "its memory is back",
+        _ => "its memory is not back yet",
+    };
+    log::warn!(
+        "'{name}' ({pid}, {rss}kB rss) has not exited {timeout_ms}ms after SIGKILL; {memory}; \
+         the next victim may be chosen, this one stays on watch"
+    );
+}
+
+/// The time of each step, from the event on, in microseconds.
+struct Steps<'a>(&'a Moments);
+
+impl fmt::Display for Steps<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let m = self.0;
+        write!(f, "decided {}us", m.decided.micros_since(m.woken))?;
+        write!(f, ", raised {}us", m.raised.micros_since(m.woken))?;
+        write!(f, ", signalled {}us after the event", m.signalled.micros_since(m.woken))?;
+        if let Some(released) = m.released {
+            write!(f, "; memory back {}us", released.micros_since(m.signalled))?;
+        }
+        if let Some(exited) = m.exited {
+            write!(f, "; exited {}us after the signal", exited.micros_since(m.signalled))?;
+        }
+        Ok(())
+    }
+}
+
+/// Lines that may come in bursts exactly when the system is starved: one a second of each kind.
+pub struct Notices {
+    refused: RateLimit,
+    unreadable: RateLimit,
+    nobody: RateLimit,
+    /// `--dry-run`: whom it would kill.
+    pub dry_run: RateLimit,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        let limit = || RateLimit::every_millis(1000);
+        Self { refused: limit(), unreadable: limit(), nobody: limit(), dry_run: limit() }
+    }
+}
+
+impl Notices {
+    /// A datagram or a connection that is not accepted.
+    pub fn refused(&mut self, now: MonoTime, why: &dyn fmt::Display) {
+        if let Some(skipped) = self.refused.admit(now) {
+            log::error!("a client is refused: {why}{skipped}");
+        }
+    }
+
+    /// A process that is not registered.
+    pub fn not_registered(&mut self, now: MonoTime, pid: i32, why: &dyn fmt::Display) {
+        if let Some(skipped) = self.refused.admit(now) {
+            log::warn!("process {pid} is not registered or removed: {why}{skipped}");
+        }
+    }
+
+    /// A file of the kernel's that cannot be read.
+    pub fn unreadable(&mut self, now: MonoTime, why: &dyn fmt::Display) {
+        if let Some(skipped) = self.unreadable.admit(now) {
+            log::error!("no decision this time: {why}{skipped}");
+        }
+    }
+
+    /// A kill is due, and there is nobody to kill.
+    pub fn nobody(&mut self, now: MonoTime, cause: Cause) {
+        if let Some(skipped) = self.nobody.admit(now) {
+            log::warn!(
+                "a kill is due ({}), but no process has an oom_score_adj of {} or more{skipped}",
+                cause.reason.name(),
+                cause.min_adj
+            );
+        }
+    }
+}
