@@ -4,6 +4,9 @@
 //! called for a process that has been signalled: an open file of a dying process can hold its
 //! memory back.
 
+use super::reader;
+use super::scan;
+use super::ReadError;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::sys::dir;
 use crate::units::Kib;
@@ -37,6 +40,15 @@ impl From<Errno> for ProcError {
             Errno::NOENT | Errno::SRCH => Self::Gone,
             Errno::ACCESS | Errno::PERM => Self::Denied,
             other => Self::Other(other),
+        }
+    }
+}
+
+impl From<ReadError> for ProcError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Os(errno) => errno.into(),
+            ReadError::Parse(error) => Self::Malformed(error.field),
         }
     }
 }
@@ -155,9 +167,11 @@ pub struct ProcDir {
 /// Longest path built here: `2147483647/task/2147483647/oom_score_adj` and its NUL.
 const PATH: usize = 64;
 
-/// Enough for `status`, whose longest lines are the masks of allowed CPUs and nodes; what is read
-/// of it stands in front of them.
+/// Enough for `stat`, and for the entries of many processes at once.
 const FILE: usize = 4096;
+
+/// Takes in the `status` of most processes in one read.
+const STATUS: usize = 2048;
 
 impl ProcDir {
     /// Opens a directory of processes, `/proc` outside tests.
@@ -189,8 +203,14 @@ impl ProcDir {
     }
 
     fn status_of(&self, path: fmt::Arguments<'_>) -> Result<Status, ProcError> {
-        let mut buffer = [0; FILE];
-        parse_status(self.read(path, &mut buffer)?)
+        let file = self.open_at(path, OFlags::RDONLY)?;
+        let mut lines = StatusLines::default();
+        // In pieces: a user in hundreds of groups has a longer file than anyone would reserve.
+        reader::read_lines(file.as_fd(), &mut [0; STATUS], |line| {
+            lines.line(line);
+            Ok(())
+        })?;
+        lines.finish()
     }
 
     /// Reads `stat`.
@@ -386,32 +406,36 @@ fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
-fn parse_status(text: &[u8]) -> Result<Status, ProcError> {
-    let mut tgid = None;
-    let mut uid = None;
-    let mut rss = None;
-    let mut swap = None;
-    for line in text.split(|byte| *byte == b'\n') {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (key, value) = line.split_at(colon);
-        let mut values = words(value.get(1..).unwrap_or(&[]));
+/// Collects the wanted lines of `status`.
+#[derive(Debug, Default)]
+struct StatusLines {
+    tgid: Option<i32>,
+    uid: Option<u32>,
+    rss: Option<Kib>,
+    swap: Option<Kib>,
+}
+
+impl StatusLines {
+    fn line(&mut self, line: &[u8]) {
+        let (key, value) = scan::split_word(line);
+        let mut values = words(value);
         match key {
-            b"Tgid" => tgid = values.next().and_then(number),
-            b"Uid" => uid = values.nth(1).and_then(number),
-            b"VmRSS" => rss = values.next().and_then(number).map(Kib),
-            b"VmSwap" => {
-                swap = values.next().and_then(number).map(Kib);
-                break;
-            }
+            b"Tgid:" => self.tgid = values.next().and_then(number),
+            b"Uid:" => self.uid = values.nth(1).and_then(number),
+            b"VmRSS:" => self.rss = values.next().and_then(number).map(Kib),
+            b"VmSwap:" => self.swap = values.next().and_then(number).map(Kib),
             _ => {}
         }
     }
-    Ok(Status {
-        tgid: tgid.ok_or(ProcError::Malformed("Tgid"))?,
-        uid: uid.ok_or(ProcError::Malformed("Uid"))?,
-        rss,
-        swap,
-    })
+
+    fn finish(self) -> Result<Status, ProcError> {
+        Ok(Status {
+            tgid: self.tgid.ok_or(ProcError::Malformed("Tgid"))?,
+            uid: self.uid.ok_or(ProcError::Malformed("Uid"))?,
+            rss: self.rss,
+            swap: self.swap,
+        })
+    }
 }
 
 /// The name stands in parentheses and may hold spaces and parentheses of its own, so fields are
@@ -527,6 +551,27 @@ mod tests {
         let stat = parse_stat(text).unwrap();
         assert_eq!((stat.state, stat.ppid, stat.minflt, stat.majflt), (b'S', 1, 11, 22));
         assert_eq!((stat.threads, stat.start_time, stat.flags), (5, 12345, 4_194_560));
+    }
+
+    fn parse_status(text: &[u8]) -> Result<Status, ProcError> {
+        let mut lines = StatusLines::default();
+        text.split(|byte| *byte == b'\n').for_each(|line| lines.line(line));
+        lines.finish()
+    }
+
+    #[test]
+    fn a_user_in_many_groups_is_read_to_the_end() {
+        let root = std::env::temp_dir().join(format!("lmkd-groups-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("7")).unwrap();
+        let groups = "1234567 ".repeat(5000);
+        let text = format!(
+            "Name:\tx\nTgid:\t7\nUid:\t1\t2\t1\t1\nGroups:\t{groups}\nVmRSS:\t 12 kB\nVmSwap:\t 3 kB\n"
+        );
+        std::fs::write(root.join("7/status"), text).unwrap();
+        let status = ProcDir::open(&root).unwrap().status(7);
+        std::fs::remove_dir_all(&root).unwrap();
+        let expected = Status { tgid: 7, uid: 2, rss: Some(Kib(12)), swap: Some(Kib(3)) };
+        assert_eq!(status, Ok(expected));
     }
 
     #[test]
