@@ -1,4 +1,37 @@
 //! lmkd: hears memory pressure from the kernel, kills one victim at a time, proves each death.
+//!
+//! ```text
+//! /proc/pressure/memory fires, or a BPF ring tells of reclaim       kernel::psi, kernel::memevents
+//!   -> one Sample is read: vmstat, meminfo, zoneinfo, pressure      kernel::Sampler
+//!   -> a pure function decides: kill? why? down to which adj?       policy::Policy
+//!   -> the victim is picked by oom_score_adj                        processes::Searcher
+//!   -> raised, SIGKILL by pidfd, memory taken back, exit awaited    kill::Killer
+//!   -> every step's time and the exit status are recorded, told     kill::ledger, daemon
+//! and only then the next victim.
+//! ```
+//!
+//! A room stands above what it uses; no arrow runs up.
+//!
+//! | floor | room | holds |
+//! | --- | --- | --- |
+//! | 6 | `main.rs` | arguments, logging, exit codes; the three modes |
+//! | 5 | [`daemon`] | the epoll loop: one look, registration, clients, start-up |
+//! | 4 | [`kill`] | the kill in flight: raise, signal, reaper thread, ledger |
+//! | 3 | [`policy`] | pure: signals, rules in order, polling, minfree levels |
+//! | 3 | [`processes`] | the registry by oom_score_adj, the search, adoption |
+//! | 2 | [`kernel`] | what the kernel says: sampler, parsers, PSI monitors, BPF ring, `/proc/PID` |
+//! | 2 | [`config`] | the table of tunables, property sources, command line |
+//! | 2 | [`control`] | the lmkd socket: codec without I/O, server, client, rights |
+//! | 2 | [`pidfd`], [`logging`] | a process as a descriptor; lines that never wait |
+//! | 1 | [`sys`], [`clock`], [`units`], [`oom_score_adj`] | system calls, the only unsafe code; the newtypes |
+//!
+//! Threads: the loop (SCHED_FIFO 1) decides and signals; the reaper takes dying processes' memory
+//! back. They share an eventfd and a few places behind locks that no system call is made under.
+//!
+//! From event to signal nothing allocates, takes a lock across a system call or waits for a client.
+//! A missing kernel feature costs that feature and one log line. Arithmetic on values from outside
+//! saturates: device builds abort on overflow, and an abort of this service reboots the device.
+
 pub mod clock;
 pub mod config;
 pub mod control;

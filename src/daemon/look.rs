@@ -153,7 +153,9 @@ impl Daemon {
             // The leader has left; the memory is seen through a thread that has not.
             (None, _) => self.memory_of_threads(pid).ok_or(KillError::Gone)?,
         };
-        Ok(Victim { pid, uid: candidate.uid, adj: candidate.adj, name, rss, swap })
+        let wanted = self.tunables.log_stats && self.server.has_subscribers(Event::Stat);
+        let stat = if wanted { self.proc.stat(pid).ok() } else { None };
+        Ok(Victim { pid, uid: candidate.uid, adj: candidate.adj, name, rss, swap, stat })
     }
 
     fn memory_of_threads(&self, pid: i32) -> Option<(Kib, Kib)> {
@@ -190,6 +192,11 @@ impl Daemon {
         let signals = verdict.signals.unwrap_or_default();
         let why = self.why(&flight.cause, &signals);
         log::info!("{}", report::KillLine { victim: &flight.victim, why: &why });
+        if self.tunables.log_stats && self.server.has_subscribers(Event::Stat) {
+            let stat = report::kill_stat(flight, &signals, &self.sample, self.page);
+            let packet = stat.encode(flight.victim.name.as_bytes());
+            self.server.broadcast(Event::Stat, packet.as_bytes());
+        }
         let Victim { pid, uid, rss, .. } = flight.victim;
         let rss_kb = i32::try_from(rss.get()).unwrap_or(i32::MAX);
         self.server.broadcast(Event::Kill, &KillNotice { pid, uid, rss_kb }.encode());

@@ -2,6 +2,8 @@
 //! matched by AOSP's device tests.
 
 use crate::clock::MonoTime;
+use crate::control::wire::KillStat;
+use crate::kernel::Sample;
 use crate::kill::ledger::Moments;
 use crate::kill::ledger::Outcome;
 use crate::kill::reaper::Release;
@@ -9,6 +11,8 @@ use crate::kill::Flight;
 use crate::kill::Victim;
 use crate::logging::RateLimit;
 use crate::policy::Cause;
+use crate::policy::Signals;
+use crate::units::PageSize;
 use std::fmt;
 
 /// `Kill '<name>' (<pid>), uid <uid>, ...`
@@ -21,7 +25,7 @@ pub struct KillLine<'a> {
 
 impl fmt::Display for KillLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Victim { pid, uid, adj, name, rss, swap } = self.victim;
+        let Victim { pid, uid, adj, name, rss, swap, stat: _ } = self.victim;
         write!(f, "Kill '{name}' ({pid}), uid {uid}, oom_score_adj {adj} to free {rss}kB rss, ")?;
         write!(f, "{swap}kB swap; reason: {}", self.why)
     }
@@ -83,6 +87,41 @@ impl fmt::Display for Steps<'_> {
         }
         Ok(())
     }
+}
+
+/// The statistics packet of a kill. Nothing of an earlier kill is in it: what could not be read of
+/// this victim is -1.
+pub fn kill_stat(flight: &Flight, signals: &Signals, sample: &Sample, page: PageSize) -> KillStat {
+    let narrow = |value: i64| i32::try_from(value).unwrap_or(i32::MAX);
+    let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let victim = &flight.victim;
+    let mut stat = KillStat {
+        pgfault: -1,
+        pgmajfault: -1,
+        rss_in_bytes: -1,
+        cache_in_bytes: -1,
+        swap_in_bytes: -1,
+        process_start_time_ns: -1,
+        uid: victim.uid,
+        oom_score_adj: victim.adj.get(),
+        min_oom_score: flight.cause.min_adj.get(),
+        free_mem_kb: narrow(sample.meminfo.free.to_kib(page).get()),
+        free_swap_kb: narrow(signals.free_swap.to_kib(page).get()),
+        kill_reason: flight.cause.reason.number(),
+        thrashing: narrow(signals.thrashing),
+        max_thrashing: narrow(signals.max_thrashing),
+    };
+    if let Some(read) = &victim.stat {
+        let ns_per_tick =
+            1_000_000_000_u64.checked_div(rustix::param::clock_ticks_per_second()).unwrap_or(0);
+        stat.pgfault = signed(read.minflt);
+        stat.pgmajfault = signed(read.majflt);
+        stat.rss_in_bytes = victim.rss.get().saturating_mul(1024);
+        stat.cache_in_bytes = 0;
+        stat.swap_in_bytes = victim.swap.get().saturating_mul(1024);
+        stat.process_start_time_ns = signed(read.start_time.saturating_mul(ns_per_tick));
+    }
+    stat
 }
 
 /// Lines that may come in bursts exactly when the system is starved: one a second of each kind.

@@ -19,10 +19,11 @@ impl Daemon {
                 log::info!("pressure: memory is sampled every {every_ms}ms");
             }
             Some(Source::Psi { window_ms, .. }) => log::info!(
-                "pressure: {}, some {}ms and full {}ms of {window_ms}ms",
+                "pressure: {}, some {}ms and full {}ms of {}ms, in windows of {window_ms}ms",
                 self.options.pressure_file().display(),
                 tunables.psi_partial_stall_ms,
                 tunables.psi_complete_stall_ms,
+                tunables.psi_window_size_ms,
             ),
         }
         let events = match &self.memevents {

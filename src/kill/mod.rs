@@ -9,6 +9,7 @@ pub mod reaper;
 
 use crate::clock::MonoTime;
 use crate::kernel::process::ProcDir;
+use crate::kernel::process::Stat;
 use crate::kernel::process::TaskName;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
@@ -35,6 +36,8 @@ pub struct Victim {
     pub rss: Kib,
     /// Swapped-out memory.
     pub swap: Kib,
+    /// Page faults and start, if somebody wants to know.
+    pub stat: Option<Stat>,
 }
 
 /// Why a process could not be killed; the next candidate is tried.
