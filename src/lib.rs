@@ -43,5 +43,6 @@ pub mod oom_score_adj;
 pub mod pidfd;
 pub mod policy;
 pub mod processes;
+pub mod report;
 pub mod sys;
 pub mod units;
