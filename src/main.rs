@@ -1,14 +1,92 @@
 //! lmkd, the low-memory killer daemon.
 
-fn main() -> anyhow::Result<()> {
+use lmkd::config;
+use lmkd::config::Mode;
+use lmkd::config::Properties;
+use lmkd::config::PropertyStore;
+use lmkd::config::SystemProperties;
+use lmkd::control::client::BootAnswer;
+use lmkd::control::client::Client;
+use lmkd::control::client::ClientError;
+use lmkd::control::handover;
+use lmkd::daemon::Daemon;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments or settings that are not understood.
+const WRONG_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
     lmkd::logging::init(false);
-    let args: Vec<String> = std::env::args().collect();
-    let has = |f: &str| args.iter().any(|a| a == f);
-    let val = |f: &str| args.iter().position(|a| a == f).map(|i| args[i + 1].clone().into());
-    lmkd::daemon::Daemon::run(lmkd::config::Options {
-        socket: val("--socket"),
-        psi: val("--psi"),
-        adopt: !has("--no-adopt"),
-        dry_run: has("--dry-run"),
-    })
+    let mode = match config::parse_arguments(std::env::args_os().skip(1)) {
+        Ok(mode) => mode,
+        Err(error) => return wrong_usage(&error, config::USAGE),
+    };
+    match mode {
+        Mode::Run(options) => {
+            // Before anything is touched: what the operator got wrong is said at once.
+            if let Err(error) = Properties::new(&options.set, options.props.as_deref()) {
+                return wrong_usage(&error, "");
+            }
+            exit(Daemon::run(options).map(|()| true).map_err(|error| format!("{error:#}")))
+        }
+        Mode::Reinit { socket } => {
+            // So that init's trigger fires again at the next change.
+            if let Err(error) = SystemProperties.set("lmkd.reinit", "") {
+                log::warn!("lmkd.reinit cannot be reset: {error}");
+            }
+            exit(reinit(socket))
+        }
+        Mode::BootCompleted { socket } => exit(boot_completed(socket)),
+        Mode::Help => exit(print(config::USAGE.as_bytes())),
+        Mode::HelpTunables => {
+            let mut text = Vec::new();
+            exit(config::help_tunables(&mut text).and_then(|()| print(&text)))
+        }
+        Mode::Version => exit(print(concat!("lmkd ", env!("CARGO_PKG_VERSION"), "\n").as_bytes())),
+    }
+}
+
+fn reinit(socket: Option<PathBuf>) -> Result<bool, ClientError> {
+    let done = connect(socket)?.update_props()?;
+    if !done {
+        log::error!("the daemon could not use its new properties and keeps the old");
+    }
+    Ok(done)
+}
+
+fn boot_completed(socket: Option<PathBuf>) -> Result<bool, ClientError> {
+    let answer = connect(socket)?.boot_completed()?;
+    match answer {
+        BootAnswer::Done => {}
+        BootAnswer::AlreadyHandled => log::warn!("the daemon knows already"),
+        BootAnswer::NotBooted => log::error!("the daemon finds sys.boot_completed not set"),
+    }
+    Ok(answer == BootAnswer::Done)
+}
+
+fn connect(socket: Option<PathBuf>) -> Result<Client, ClientError> {
+    Client::connect(&socket.unwrap_or_else(handover::default_path))
+}
+
+fn print(text: &[u8]) -> std::io::Result<bool> {
+    use std::io::Write;
+    std::io::stdout().write_all(text).map(|()| true)
+}
+
+fn exit<E: Display>(result: Result<bool, E>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wrong_usage(error: &dyn Display, usage: &str) -> ExitCode {
+    eprint!("lmkd: {error}\n{usage}");
+    ExitCode::from(WRONG_USAGE)
 }

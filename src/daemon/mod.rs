@@ -108,7 +108,7 @@ impl Daemon {
         // Before any thread is started, so that all of them have the signals blocked.
         let signals =
             SignalFd::block(&[libc::SIGTERM, libc::SIGINT]).context("making a signalfd")?;
-        let settings = settings::Settings::new(&options);
+        let mut settings = settings::Settings::new(&options)?;
         let tunables = settings.load();
         crate::logging::set_debug(tunables.debug);
         let page = PageSize::of_this_kernel();
@@ -116,6 +116,7 @@ impl Daemon {
         let proc = ProcDir::open(proc_root).context("opening /proc")?;
         let sampler = Sampler::open(proc_root, options.pressure_file(), page);
         let server = settings.listen()?;
+        settings.publish_reports();
         let reactor = Reactor::new().context("making an epoll set")?;
         reactor.add(&signals, Token::Signals).context("watching for signals")?;
         reactor.add(server.listener(), Token::Listener).context("watching the socket")?;

@@ -1,32 +1,71 @@
 //! Where the tunables and the socket come from on this platform.
 
+use crate::config;
+use crate::config::Notice;
 use crate::config::Options;
+use crate::config::Properties;
+use crate::config::PropertyStore;
 use crate::config::Tunables;
 use crate::control::handover;
 use crate::control::server::Server;
 use crate::control::wire::Targets;
 use anyhow::Context;
+use std::fmt::Write;
 use std::path::PathBuf;
 
 /// The sources of settings.
 pub(super) struct Settings {
     socket: PathBuf,
+    properties: Properties,
+    /// What was said of the values the last time, so that each is said once.
+    said: Vec<Notice>,
 }
 
 impl Settings {
-    pub(super) fn new(options: &Options) -> Self {
-        Self { socket: options.socket.clone().unwrap_or_else(handover::default_path) }
+    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
+        Ok(Self {
+            socket: options.socket.clone().unwrap_or_else(handover::default_path),
+            properties: Properties::new(&options.set, options.props.as_deref())?,
+            said: Vec::new(),
+        })
     }
 
-    pub(super) fn load(&self) -> Tunables {
-        Tunables::default()
+    /// Reads all tunables, and says what of them could not be used as it was set.
+    pub(super) fn load(&mut self) -> Tunables {
+        let (tunables, notices) = config::load(&self.properties);
+        for notice in notices.iter().filter(|notice| !self.said.contains(notice)) {
+            log::warn!("{notice}");
+        }
+        self.said = notices;
+        tunables
     }
 
+    /// Whether the boot is completed. A host without Android's properties has always booted.
     pub(super) fn boot_completed(&self) -> bool {
-        true
+        !cfg!(target_os = "android") || config::boot_completed(&self.properties)
     }
 
-    pub(super) fn publish_minfree(&self, _targets: &Targets) {}
+    /// Lets others see the levels in force.
+    pub(super) fn publish_minfree(&self, targets: &Targets) {
+        let mut text = String::new();
+        for level in targets.iter() {
+            let comma = if text.is_empty() { "" } else { "," };
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{comma}{}:{}", level.minfree, level.adj);
+        }
+        self.publish("sys.lmk.minfree_levels", &text);
+    }
+
+    /// Says that kills are reported to subscribed clients.
+    pub(super) fn publish_reports(&self) {
+        self.publish("sys.lmk.reportkills", "1");
+    }
+
+    fn publish(&self, name: &str, value: &str) {
+        if let Err(error) = self.properties.set(name, value) {
+            log::warn!("{name} cannot be set: {error}");
+        }
+    }
 
     pub(super) fn socket_name(&self) -> String {
         self.socket.display().to_string()

@@ -9,6 +9,8 @@ pub mod bpf;
 pub mod dir;
 pub mod perf;
 pub mod pidfd;
+#[cfg(target_os = "android")]
+pub mod property;
 pub mod ring;
 pub mod sched;
 pub mod signal;

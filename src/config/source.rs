@@ -1,0 +1,242 @@
+//! Where values come from: the system's properties, a file, the command line.
+
+use super::parse;
+use super::table::Kind;
+use super::table::Tunable;
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Something that knows values of properties.
+pub trait PropertySource {
+    /// The value; None if it is not set.
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// Something that properties can be written to.
+pub trait PropertyStore: PropertySource {
+    /// Sets a property.
+    ///
+    /// # Errors
+    ///
+    /// The system does not allow it.
+    fn set(&self, name: &str, value: &str) -> Result<(), Errno>;
+}
+
+/// Properties in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PropertyMap(HashMap<String, String>);
+
+impl PropertySource for PropertyMap {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for PropertyMap {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+/// The properties of this device. Without bionic there are none, and writes go nowhere: nobody
+/// there reads them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemProperties;
+
+#[cfg(target_os = "android")]
+impl PropertySource for SystemProperties {
+    fn get(&self, name: &str) -> Option<String> {
+        crate::sys::property::get(name)
+    }
+}
+
+#[cfg(target_os = "android")]
+impl PropertyStore for SystemProperties {
+    fn set(&self, name: &str, value: &str) -> Result<(), Errno> {
+        crate::sys::property::set(name, value)
+    }
+}
+
+#[cfg(not(target_os = "android"))]
+impl PropertySource for SystemProperties {
+    fn get(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+#[cfg(not(target_os = "android"))]
+impl PropertyStore for SystemProperties {
+    fn set(&self, _name: &str, _value: &str) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// All sources in order: `--set`, then `--props`, then the system.
+#[derive(Clone, Debug, Default)]
+pub struct Properties {
+    set: PropertyMap,
+    file: PropertyMap,
+    system: SystemProperties,
+}
+
+impl Properties {
+    /// Takes the `name=value` pairs of `--set`, and reads the file of `--props`. Names are those of
+    /// the tunables or of their properties; values have to parse in full.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name, a value that does not parse, or an unreadable file.
+    pub fn new(set: &[String], file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut all = Self::default();
+        for pair in set {
+            let (tunable, _, value) = split(pair)?;
+            // Under the name that is looked for first, so that it wins however it was spelled.
+            if let Some(name) = tunable.properties().next() {
+                all.set.0.insert(name, value);
+            }
+        }
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ConfigError::File(path.to_owned(), error))?;
+            all.file = read(&text)?;
+        }
+        Ok(all)
+    }
+}
+
+impl PropertySource for Properties {
+    fn get(&self, name: &str) -> Option<String> {
+        self.set.get(name).or_else(|| self.file.get(name)).or_else(|| self.system.get(name))
+    }
+}
+
+impl PropertyStore for Properties {
+    fn set(&self, name: &str, value: &str) -> Result<(), Errno> {
+        self.system.set(name, value)
+    }
+}
+
+/// Why a setting of the operator is not accepted.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// Not of the form name=value.
+    NoValue(String),
+    /// Nothing has this name.
+    UnknownName(String),
+    /// The value is not of the tunable's type.
+    BadValue {
+        /// The tunable.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What is wanted.
+        wanted: &'static str,
+    },
+    /// The file cannot be read.
+    File(PathBuf, std::io::Error),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoValue(text) => write!(f, "'{text}' is not of the form name=value"),
+            Self::UnknownName(name) => {
+                write!(f, "there is no tunable '{name}'; --help-tunables lists them")
+            }
+            Self::BadValue { name, value, wanted } => {
+                write!(f, "'{value}' is no value for {name}: {wanted} is wanted")
+            }
+            Self::File(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// `name=value` lines; empty ones and those that start with # do not count. A bare name stands for
+/// the property that is looked for first.
+fn read(text: &str) -> Result<PropertyMap, ConfigError> {
+    let mut map = PropertyMap::default();
+    let lines = text.lines().map(str::trim);
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (tunable, name, value) = split(line)?;
+        let name = if name == tunable.name { tunable.properties().next() } else { Some(name) };
+        map.0.extend(name.map(|name| (name, value)));
+    }
+    Ok(map)
+}
+
+/// The tunable that a pair sets, the name as given, and its value.
+fn split(pair: &str) -> Result<(&'static Tunable, String, String), ConfigError> {
+    let (name, value) =
+        pair.split_once('=').ok_or_else(|| ConfigError::NoValue(pair.to_owned()))?;
+    let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+    let tunable = Tunable::named(&name).ok_or_else(|| ConfigError::UnknownName(name.clone()))?;
+    let wanted = match tunable.kind {
+        Kind::Bool(_) if parse::boolean(&value).is_none() => "true or false",
+        Kind::Int { bits, .. } if !matches!(parse::integer(&value, bits), Some((_, ""))) => {
+            if bits == 32 {
+                "a 32-bit number"
+            } else {
+                "a number"
+            }
+        }
+        _ => return Ok((tunable, name, value)),
+    };
+    Err(ConfigError::BadValue { name, value, wanted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+    use super::*;
+
+    fn set(pairs: &[&str]) -> Result<Properties, ConfigError> {
+        Properties::new(&pairs.iter().map(ToString::to_string).collect::<Vec<_>>(), None)
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file_however_names_are_spelled() {
+        let mut all = set(&["ro.lmk.swap_util_max=50", "debug=on"]).unwrap();
+        all.file = read(
+            "# a device's\n\npersist.device_config.lmkd_native.swap_util_max = 70\n\
+             thrashing_limit=30\n",
+        )
+        .unwrap();
+        let (tunables, _) = load(&all);
+        assert_eq!((tunables.swap_util_max, tunables.thrashing_limit), (50, 30));
+        assert!(tunables.debug);
+    }
+
+    #[test]
+    fn inside_a_file_properties_keep_their_order() {
+        let text = "ro.lmk.debug=0\npersist.device_config.lmkd_native.debug=1\nro.config.low_ram=1";
+        let (tunables, _) = load(&read(text).unwrap());
+        assert!(tunables.debug && tunables.low_ram);
+    }
+
+    #[test]
+    fn errors_name_the_value() {
+        for (pair, part) in [
+            ("debug", "'debug'"),
+            ("debgu=1", "'debgu'"),
+            ("debug=maybe", "'maybe'"),
+            ("thrashing_limit=", "''"),
+            ("thrashing_limit=12ms", "'12ms'"),
+            ("kill_timeout_ms=99999999999", "'99999999999'"),
+        ] {
+            let error = set(&[pair]).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let error = Properties::new(&[], Some(Path::new("/nowhere/x"))).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/x"));
+    }
+
+    #[test]
+    fn settings_without_effect_are_accepted() {
+        assert!(set(&["use_new_strategy=1", "low=1001"]).is_ok());
+    }
+}
