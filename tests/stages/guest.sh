@@ -5,6 +5,7 @@
 #
 # GUEST_DAEMON=sleep replaces the daemon by a process that does nothing: every scenario must then fail.
 # GUEST_SCENARIOS="NAME..." runs only these. POCKET_KERNEL=6.12 boots another kernel.
+# GUEST_BINARY=PATH tests another (static) lmkd than the one built here.
 # shellcheck source=tests/stages/lib.sh
 . tests/stages/lib.sh
 need_packages guest qemu-system-x86=qemu-system-x86_64 cpio=cpio binutils=readelf xz-utils=xz
@@ -19,7 +20,7 @@ mkdir -p "$logs"
 RUSTFLAGS="-C target-feature=+crt-static" \
     cargo build -q --release --target "$target" --bin lmkd --example actor || exit 1
 built=target/$target/release
-if ! pocket_prepare "$built/lmkd=/system/bin/lmkd" "$built/examples/actor=/system/bin/actor"; then
+if ! pocket_prepare "${GUEST_BINARY:-$built/lmkd}=/system/bin/lmkd" "$built/examples/actor=/system/bin/actor"; then
     report skip "guest: the Debian packages of the device could not be downloaded"
     exit 0
 fi
@@ -28,7 +29,7 @@ trap 'exit 1' INT TERM
 
 # zram SIZE: swap in compressed memory, as devices have it.
 zram='echo lzo-rle >/sys/block/zram0/comp_algorithm; echo 240M >/sys/block/zram0/disksize;
-    mkswap /dev/zram0 >/dev/null && swapon -p 100 /dev/zram0'
+    mkswap /dev/zram0 >/dev/null && swapon /dev/zram0'
 
 # play NAME DAEMON SETUP OPTIONS...: boots a device, starts the daemon as init would, runs one scenario.
 play() {
@@ -56,7 +57,7 @@ play() {
 scenario() {
     case $1 in
     slow-growth) play "$1" "$2" : --cache 60 --hog 300 --speed 25 --kills 3 ;;
-    slow-growth-zram) play "$1" "$2" "$zram" --cache 60 --hog 330 --speed 25 --kills 3 ;;
+    slow-growth-zram) play "$1" "$2" "$zram" --cache 40 --hog 250 --speed 25 --kills 3 ;;
     anonymous-only) play "$1" "$2" 'echo 3 >/proc/sys/vm/drop_caches' --hog 300 --speed 25 --kills 3 ;;
     spike) play "$1" "$2" "$zram" --cache 60 --hog 300 --speed 400 --kills 3 ;;
     thrashing) play "$1" "$2" : --cache 200 --hog 200 --speed 25 --kills 2 ;;
