@@ -14,6 +14,7 @@ Kills processes by oom_score_adj when memory runs out. Without options it runs t
   --psi FILE         pressure file to watch, /proc/pressure/memory or a cgroup's memory.pressure
   --no-adopt         only registered processes are candidates
   --dry-run          say who would be killed, and kill nobody
+  --kill-log FILE    append a JSON object to FILE for each kill
   --set NAME=VALUE   set a tunable; may be repeated
   --props FILE       set tunables from NAME=VALUE lines
   --reinit           have the running daemon read its properties again
@@ -33,6 +34,8 @@ pub struct Options {
     pub adopt: bool,
     /// `--dry-run`
     pub dry_run: bool,
+    /// `--kill-log`
+    pub kill_log: Option<PathBuf>,
     /// `--set`, in the order given
     pub set: Vec<String>,
     /// `--props`
@@ -41,7 +44,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { socket: None, psi: None, adopt: true, dry_run: false, set: Vec::new(), props: None }
+        Self {
+            socket: None,
+            psi: None,
+            adopt: true,
+            dry_run: false,
+            kill_log: None,
+            set: Vec::new(),
+            props: None,
+        }
     }
 }
 
@@ -121,7 +132,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Mode, CliE
             Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
             _ => (text.as_str(), None),
         };
-        let takes_value = matches!(name, "--socket" | "--psi" | "--set" | "--props");
+        let takes_value = matches!(name, "--socket" | "--psi" | "--set" | "--props" | "--kill-log");
         if !takes_value && inline.is_some() && KNOWN.contains(&name) {
             return Err(CliError::UnwantedValue(text));
         }
@@ -139,13 +150,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Mode, CliE
         match name {
             "--socket" => options.socket = Some(value.into()),
             "--psi" => options.psi = Some(value.into()),
+            "--kill-log" => options.kill_log = Some(value.into()),
             "--set" => options.set.push(value),
             "--props" => options.props = Some(value.into()),
             "--no-adopt" => options.adopt = false,
             "--dry-run" => options.dry_run = true,
             mode => modes.push(mode.to_owned()),
         }
-        if matches!(name, "--psi" | "--set" | "--props" | "--no-adopt" | "--dry-run") {
+        if matches!(name, "--psi" | "--kill-log" | "--set" | "--props" | "--no-adopt" | "--dry-run")
+        {
             only_daemon.get_or_insert_with(|| name.to_owned());
         }
     }
@@ -165,9 +178,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Mode, CliE
     }
 }
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "--socket",
     "--psi",
+    "--kill-log",
     "--set",
     "--props",
     "--no-adopt",

@@ -10,6 +10,7 @@ use crate::clock::MonoTime;
 use crate::control::wire::Event;
 use crate::control::wire::KillNotice;
 use crate::kill::ledger::Moments;
+use crate::kill::Flight;
 use crate::kill::FlightId;
 use crate::kill::KillError;
 use crate::kill::Victim;
@@ -22,6 +23,8 @@ use crate::policy::Verdict;
 use crate::policy::Why;
 use crate::processes::Candidate;
 use crate::processes::Who;
+use crate::report::EventLog;
+use crate::report::KillInfo;
 use crate::units::Kib;
 
 impl Daemon {
@@ -192,6 +195,8 @@ impl Daemon {
         let signals = verdict.signals.unwrap_or_default();
         let why = self.why(&flight.cause, &signals);
         log::info!("{}", report::KillLine { victim: &flight.victim, why: &why });
+        self.record(id, &signals);
+        let Some(flight) = self.killer.flight(id) else { return };
         if self.tunables.log_stats && self.server.has_subscribers(Event::Stat) {
             let stat = report::kill_stat(flight, &signals, &self.sample, self.page);
             let packet = stat.encode(flight.victim.name.as_bytes());
@@ -200,6 +205,37 @@ impl Daemon {
         let Victim { pid, uid, rss, .. } = flight.victim;
         let rss_kb = i32::try_from(rss.get()).unwrap_or(i32::MAX);
         self.server.broadcast(Event::Kill, &KillNotice { pid, uid, rss_kb }.encode());
+    }
+
+    /// The event record and the trace event.
+    fn record(&mut self, id: FlightId, signals: &Signals) {
+        let Some(Flight { victim, cause, .. }) = self.killer.flight(id) else { return };
+        if let Some(trace) = &self.trace {
+            let Victim { pid, adj, .. } = *victim;
+            trace.kill(pid, Some(cause.reason), adj, cause.min_adj, signals.max_thrashing);
+        }
+        if matches!(self.event_log, EventLog::Off) {
+            return;
+        }
+        let info = KillInfo {
+            pid: victim.pid,
+            uid: victim.uid,
+            adj: victim.adj,
+            min_adj: cause.min_adj,
+            rss: victim.rss,
+            swap: victim.swap,
+            reason: Some(cause.reason),
+            meminfo: self.sample.meminfo,
+            page: self.page,
+            wakeup: self.policy.wakeups(),
+            gpu: Kib::ZERO,
+            thrashing: signals.thrashing,
+            max_thrashing: signals.max_thrashing,
+            pressure: self.sampler.read_pressure(),
+        };
+        if let Err(error) = self.event_log.write(&info) {
+            self.notices.not_recorded(MonoTime::now(), &error);
+        }
     }
 
     fn why<'a>(&'a self, cause: &'a Cause, signals: &'a Signals) -> Why<'a> {

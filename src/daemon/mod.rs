@@ -37,6 +37,8 @@ use crate::policy::Trigger;
 use crate::processes::RecordId;
 use crate::processes::Registry;
 use crate::processes::Searcher;
+use crate::report::EventLog;
+use crate::report::TraceMarker;
 use crate::sys::signal::SignalFd;
 use crate::units::PageSize;
 use anyhow::Context;
@@ -81,6 +83,8 @@ pub struct Daemon {
     killer: Killer,
     clients: clients::Clients,
     notices: report::Notices,
+    event_log: EventLog,
+    trace: Option<TraceMarker>,
     /// When the current event was taken out of the kernel.
     woken: MonoTime,
     stop: bool,
@@ -121,6 +125,7 @@ impl Daemon {
         reactor.add(&signals, Token::Signals).context("watching for signals")?;
         reactor.add(server.listener(), Token::Listener).context("watching the socket")?;
         let searcher = Searcher::new(options.adopt);
+        let event_log = settings::open_event_log(options.kill_log.as_deref());
         let mut daemon = Self {
             authority: Authority::of_this_platform(),
             own_pid: rustix::process::getpid().as_raw_nonzero().get(),
@@ -148,6 +153,9 @@ impl Daemon {
             killer: Killer::start(),
             clients: clients::Clients::default(),
             notices: report::Notices::default(),
+            event_log,
+            // Without tracefs, or the right to write there, there is no trace to be seen in.
+            trace: TraceMarker::open().ok(),
             woken: MonoTime::ZERO,
             stop: false,
         };

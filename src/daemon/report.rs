@@ -128,6 +128,7 @@ pub fn kill_stat(flight: &Flight, signals: &Signals, sample: &Sample, page: Page
 pub struct Notices {
     refused: RateLimit,
     unreadable: RateLimit,
+    not_recorded: RateLimit,
     nobody: RateLimit,
     /// `--dry-run`: whom it would kill.
     pub dry_run: RateLimit,
@@ -136,7 +137,13 @@ pub struct Notices {
 impl Default for Notices {
     fn default() -> Self {
         let limit = || RateLimit::every_millis(1000);
-        Self { refused: limit(), unreadable: limit(), nobody: limit(), dry_run: limit() }
+        Self {
+            refused: limit(),
+            unreadable: limit(),
+            not_recorded: limit(),
+            nobody: limit(),
+            dry_run: limit(),
+        }
     }
 }
 
@@ -159,6 +166,13 @@ impl Notices {
     pub fn unreadable(&mut self, now: MonoTime, why: &dyn fmt::Display) {
         if let Some(skipped) = self.unreadable.admit(now) {
             log::error!("no decision this time: {why}{skipped}");
+        }
+    }
+
+    /// An event record that did not get out.
+    pub fn not_recorded(&mut self, now: MonoTime, why: &dyn fmt::Display) {
+        if let Some(skipped) = self.not_recorded.admit(now) {
+            log::warn!("the event record of a kill is lost: {why}{skipped}");
         }
     }
 

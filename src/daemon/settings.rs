@@ -9,8 +9,11 @@ use crate::config::Tunables;
 use crate::control::handover;
 use crate::control::server::Server;
 use crate::control::wire::Targets;
+use crate::report::event_log::LOGD_SOCKET;
+use crate::report::EventLog;
 use anyhow::Context;
 use std::fmt::Write;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// The sources of settings.
@@ -80,4 +83,23 @@ impl Settings {
         };
         Server::new(listener).context("listening on the lmkd socket")
     }
+}
+
+/// Where event records of kills go: to logd on Android, elsewhere to the file that was asked for.
+pub(super) fn open_event_log(file: Option<&Path>) -> EventLog {
+    let opened = match file {
+        Some(path) => std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .map(|file| EventLog::Json(file.into())),
+        None if cfg!(target_os = "android") => {
+            EventLog::logd(Path::new(LOGD_SOCKET)).map_err(Into::into)
+        }
+        None => Ok(EventLog::Off),
+    };
+    opened.unwrap_or_else(|error| {
+        log::error!("event records of kills are not written: {error}");
+        EventLog::Off
+    })
 }
