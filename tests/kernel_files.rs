@@ -104,6 +104,27 @@ fn the_numbers_are_those_in_the_files() {
 }
 
 #[test]
+fn a_kernel_under_pressure_shows_what_it_does() {
+    let recorded = Recorded::named("linux-6.1-x86_64-swapping");
+    let expected = Vmstat {
+        nr_free_pages: 1705,
+        nr_inactive_file: 1,
+        nr_active_file: 0,
+        refault: 0,
+        pgscan_kswapd: 122_295,
+        pgscan_direct: 13_585,
+        pgscan_direct_throttle: 1,
+        pgrefill: 51_261,
+    };
+    assert_eq!(recorded.vmstat(), expected);
+    let meminfo = recorded.meminfo();
+    assert_eq!(meminfo.swap_cached, Pages(660 / 4));
+    assert_eq!(meminfo.swap_total - meminfo.swap_free, Pages(307_196 / 4) - Pages(204_028 / 4));
+    let averages = pressure::parse(&recorded.text("pressure/memory")).unwrap();
+    assert_eq!((averages.some_centi, averages.full_centi), (4148, Some(4129)));
+}
+
+#[test]
 fn kilobytes_become_pages_of_the_recorded_size() {
     let meminfo = Recorded::named("linux-6.12-arm64-16k").meminfo();
     assert_eq!(meminfo.total, Pages(483_632 / 16));
