@@ -160,36 +160,11 @@ fn a_run_of_the_binary_by_an_action_is_one_of_its_two_client_modes() {
 fn a_tunable_that_changes_is_read_again_after_boot() {
     let mut triggers = BTreeSet::new();
     for action in actions() {
-        let Some(property) =
-            action.head[1].strip_prefix("property:persist.device_config.lmkd_native.")
-        else {
-            continue;
-        };
-        let name = property.strip_suffix("=*").expect("a trigger on any value");
+        let Some(property) = action.head[1].strip_prefix("property:") else { continue };
+        let Some(property) = property.strip_suffix("=*") else { continue };
         assert_eq!(action.head.len(), 2);
         assert_eq!(action.body, [["setprop", "lmkd.reinit", "${sys.boot_completed:-0}"]]);
-        assert!(triggers.insert(name), "{name} has two triggers");
+        assert!(triggers.insert(property.to_owned()), "{property} has two triggers");
     }
-    assert_eq!(triggers, INIT_TRIGGERS.iter().copied().collect());
+    assert_eq!(triggers, lmkd::config::reinit_properties().collect());
 }
-
-/// Tunables that AOSP's server flags may change at run time.
-const INIT_TRIGGERS: &[&str] = &[
-    "debug",
-    "direct_reclaim_threshold_ms",
-    "filecache_min_kb",
-    "kill_heaviest_task",
-    "kill_timeout_ms",
-    "lowmem_min_oom_score",
-    "psi_complete_stall_ms",
-    "psi_partial_stall_ms",
-    "psi_window_size_ms",
-    "relaxed_available_memory",
-    "swap_compression_ratio",
-    "swap_compression_ratio_div",
-    "swap_free_low_percentage",
-    "swap_util_max",
-    "thrashing_limit",
-    "thrashing_limit_critical",
-    "thrashing_limit_decay",
-];

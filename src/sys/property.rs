@@ -6,6 +6,15 @@ use std::ffi::c_void;
 use std::ffi::CStr;
 use std::ffi::CString;
 
+extern "C" {
+    // bionic has it since API level 26; the libc crate does not declare it.
+    fn __system_property_read_callback(
+        info: *const libc::prop_info,
+        callback: unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char, u32),
+        cookie: *mut c_void,
+    );
+}
+
 /// The value; None if the property is not set, may not be read, or is no text.
 #[must_use]
 pub fn get(name: &str) -> Option<String> {
@@ -31,7 +40,7 @@ pub fn get(name: &str) -> Option<String> {
     }
     let cookie: *mut Option<String> = &mut found;
     // SAFETY: info is a property's; `take` matches the signature, and the cookie is what it expects.
-    unsafe { libc::__system_property_read_callback(info, Some(take), cookie.cast()) };
+    unsafe { __system_property_read_callback(info, take, cookie.cast()) };
     found
 }
 

@@ -45,7 +45,7 @@ pub fn adopt(number: i32) -> Result<OwnedFd, Errno> {
 /// Those of getsockopt(2).
 pub fn peer_credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Errno> {
     let mut ucred = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len = u32::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
     let value: *mut libc::ucred = &mut ucred;
     // SAFETY: `ucred` and `len` are ours, and `len` says how much the kernel may write.
     check(libc::c_long::from(unsafe {
