@@ -375,3 +375,45 @@ pub fn readme_table() -> String {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// The README's table is this table: `cargo test` prints what it has to be.
+    #[test]
+    fn the_readme_has_this_table() {
+        let readme = include_str!("../../README.md");
+        let (_, rest) = readme.split_once("<!-- tunables -->\n").unwrap();
+        let (table, _) = rest.split_once("<!-- /tunables -->").unwrap();
+        assert_eq!(table, readme_table(), "put this table there:\n{}", readme_table());
+    }
+
+    #[test]
+    fn no_property_sets_two_tunables() {
+        let names: Vec<_> = TABLE.iter().flat_map(Tunable::properties).collect();
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+    }
+
+    #[test]
+    fn defaults_are_within_their_ranges() {
+        for tunable in TABLE {
+            let Kind::Int { min, max, .. } = tunable.kind else { continue };
+            for default in [tunable.defaults().0, tunable.defaults().1] {
+                let Value::Int(default) = default else { panic!("{}", tunable.name) };
+                assert!((min..=max).contains(&default), "{}", tunable.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_tunable() {
+        let mut help = Vec::new();
+        help_tunables(&mut help).unwrap();
+        let help = String::from_utf8(help).unwrap();
+        for tunable in TABLE {
+            assert!(help.contains(tunable.name), "{}", tunable.name);
+        }
+    }
+}
