@@ -9,6 +9,7 @@
 
 mod clients;
 mod look;
+mod opening;
 mod privilege;
 mod reactor;
 mod register;
@@ -42,6 +43,7 @@ use crate::report::TraceMarker;
 use crate::sys::signal::SignalFd;
 use crate::units::PageSize;
 use anyhow::Context;
+use opening::Opening;
 use reactor::Reactor;
 use reactor::Ready;
 use reactor::Token;
@@ -67,6 +69,7 @@ pub struct Daemon {
     pressure: Option<psi::Source>,
     next_sampling: Option<MonoTime>,
     memevents: Option<MemEvents>,
+    opening: Option<Opening>,
     reclaim: ReclaimTracker,
     gate: WakeGate,
     /// The ring held a sign of scarce memory that was not looked into yet.
@@ -139,6 +142,7 @@ impl Daemon {
             pressure: None,
             next_sampling: None,
             memevents: None,
+            opening: None,
             reclaim: ReclaimTracker::default(),
             gate: WakeGate::new(i64::from(SCARCITY_SPACING_MS)),
             scarce: false,
@@ -205,6 +209,7 @@ impl Daemon {
             Token::Client(id) => self.client_event(id),
             Token::Process(id) => self.process_exited(id),
             Token::Victim(id) => self.victim_event(id, ready.hung_up),
+            Token::MemEventsOpened => self.memevents_opened(),
             Token::Pressure(_) | Token::MemEvents => {}
         }
     }
@@ -284,13 +289,38 @@ impl Daemon {
         }
     }
 
+    /// Begins to open the source of reclaim events, unless there is one.
     fn open_memevents(&mut self) {
-        match MemEvents::open(SCARCITY_SPACING_MS) {
-            Ok(events) => match self.reactor.add(&events, Token::MemEvents) {
-                Ok(()) => self.memevents = Some(events),
+        if self.memevents.is_some() || self.opening.is_some() {
+            return;
+        }
+        let opening = Opening::start(SCARCITY_SPACING_MS).and_then(|opening| {
+            self.reactor.add(&opening, Token::MemEventsOpened)?;
+            Ok(opening)
+        });
+        match opening {
+            Ok(opening) => self.opening = Some(opening),
+            Err(error) => log::warn!("reclaim events cannot be opened: {error}"),
+        }
+    }
+
+    /// The source of reclaim events is open, or it cannot be had.
+    fn memevents_opened(&mut self) {
+        let Some(opening) = self.opening.take() else { return };
+        self.reactor.remove(&opening);
+        match opening.take() {
+            Some(Ok(events)) => match self.reactor.add(&events, Token::MemEvents) {
+                Ok(()) => {
+                    let whose = if events.is_stamped() { "our own" } else { "Android's" };
+                    log::info!("reclaim: told by {whose} BPF programs");
+                    self.memevents = Some(events);
+                }
                 Err(error) => log::warn!("reclaim events are not waited for: {error}"),
             },
-            Err(error) => log::info!("no reclaim events, vmstat's counters serve instead: {error}"),
+            Some(Err(error)) => {
+                log::info!("reclaim: told by vmstat's counters; {error}");
+            }
+            None => {}
         }
     }
 

@@ -34,6 +34,8 @@ pub enum Token {
     Victim(FlightId),
     /// The ring buffer of reclaim events.
     MemEvents,
+    /// The attempt to open that is over.
+    MemEventsOpened,
 }
 
 impl Token {
@@ -50,6 +52,7 @@ impl Token {
             Self::Process(id) => (4, id.to_bits()),
             Self::Victim(id) => (5, slot_of(id.place, id.ticket)),
             Self::MemEvents => (6, 0),
+            Self::MemEventsOpened => (7, 0),
         };
         kind << RecordId::BITS | name
     }
@@ -67,6 +70,7 @@ impl Token {
             (4, _) => Self::Process(RecordId::from_bits(packed)),
             (5, ticket) => Self::Victim(FlightId { place: slot, ticket }),
             (6, _) => Self::MemEvents,
+            (7, _) => Self::MemEventsOpened,
             _ => return None,
         })
     }
@@ -191,6 +195,7 @@ mod tests {
             Token::Process(RecordId::from_bits(0x89_abcd_ef01_2345)),
             Token::Victim(FlightId { place: 3, ticket: 7 }),
             Token::MemEvents,
+            Token::MemEventsOpened,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

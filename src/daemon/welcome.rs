@@ -26,12 +26,7 @@ impl Daemon {
                 tunables.psi_window_size_ms,
             ),
         }
-        let events = match &self.memevents {
-            Some(events) if events.is_stamped() => "own BPF programs",
-            Some(_) => "Android's BPF programs",
-            None => "vmstat's counters",
-        };
-        log::info!("reclaim: told by {events}; page size {}kB", self.page.kib());
+        log::info!("page size {}kB", self.page.kib());
         log::info!("socket: {}", self.settings.socket_name());
         if self.options.dry_run {
             log::info!("dry run: nobody is killed");
