@@ -174,3 +174,42 @@ fn new_socket() -> Result<OwnedFd, Errno> {
         None,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::IntoRawFd;
+
+    fn bound(name: &str) -> (PathBuf, OsString) {
+        let path = std::env::temp_dir().join(format!("lmkd-{}-{name}.sock", std::process::id()));
+        let number = open(&path).unwrap().into_raw_fd();
+        (path, number.to_string().into())
+    }
+
+    #[test]
+    fn inits_socket_is_taken_over_and_not_handed_on() {
+        let (path, number) = bound("init");
+        let socket = adopt(&number, &path).unwrap();
+        let flags = rustix::io::fcntl_getfd(&socket).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_socket_bound_elsewhere_is_not_inits() {
+        let (path, number) = bound("elsewhere");
+        let error = adopt(&number, Path::new(ANDROID_PATH)).unwrap_err();
+        assert!(matches!(error, HandoverError::WrongPath(_)), "{error}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_number_or_no_open_descriptor_is_said() {
+        for value in ["", "x", "-1", "3 4", "99999999999"] {
+            let error = adopt(OsStr::new(value), Path::new("/a")).unwrap_err();
+            assert!(matches!(error, HandoverError::NotANumber(_)), "{error}");
+        }
+        let error = adopt(OsStr::new("1000000"), Path::new("/a")).unwrap_err();
+        assert!(matches!(error, HandoverError::NotASocket(1_000_000, _)), "{error}");
+    }
+}

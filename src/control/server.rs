@@ -126,12 +126,18 @@ impl Server {
             Err(Errno::AGAIN) => return Ok(Accepted::Empty),
             Err(Errno::INTR | Errno::CONNABORTED) => return Ok(Accepted::Refused),
             Err(Errno::MFILE | Errno::NFILE) => {
+                // The kernel says so even if nobody waits.
                 drop(self.spare.take());
-                let dropped = rustix::net::accept_with(&self.listener, flags).is_ok();
+                let dropped = rustix::net::accept_with(&self.listener, flags).map(drop);
                 self.spare = spare();
-                self.refuse("no file descriptor is free; raise RLIMIT_NOFILE");
-                // Without even a spare one the queue cannot be emptied: say so, the caller waits.
-                return if dropped { Ok(Accepted::Refused) } else { Err(Errno::MFILE) };
+                return match dropped {
+                    Ok(()) => {
+                        self.refuse("no file descriptor is free; raise RLIMIT_NOFILE");
+                        Ok(Accepted::Refused)
+                    }
+                    Err(Errno::AGAIN) => Ok(Accepted::Empty),
+                    Err(error) => Err(error),
+                };
             }
             Err(error) => return Err(error),
         };
