@@ -138,8 +138,7 @@ impl Policy {
         }
         // The first kill is decided on fresh watermarks: those read at the start of the daemon are
         // older than the tuning that init and the framework do later.
-        let watermarks =
-            !self.ever_killed || t.use_minfree_levels || self.watermarks.are_stale(now);
+        let watermarks = !self.ever_killed || by_minfree(t) || self.watermarks.are_stale(now);
         Admission::Evaluate { watermarks }
     }
 
@@ -261,7 +260,7 @@ impl Policy {
     /// rules need no reclaim to apply.
     fn may_rest(&self, trigger: Trigger, t: &Tunables) -> bool {
         let vendor = matches!(trigger, Trigger::Vendor { .. });
-        !(vendor || self.follows_kswapd(trigger) || t.use_minfree_levels)
+        !(vendor || self.follows_kswapd(trigger) || by_minfree(t))
     }
 
     /// Whether `trigger` is a kswapd wake-up, or a timed look after one.
@@ -316,7 +315,7 @@ impl Policy {
             }
             return Some(cause);
         }
-        if t.use_minfree_levels {
+        if by_minfree(t) {
             let min_adj = self.minfree.min_adj(&sample.meminfo, &signals.watermarks)?;
             let reason = KillReason::Minfree;
             return Some(Cause { reason, min_adj, cut_thrashing_limit: false });
@@ -356,6 +355,12 @@ impl Policy {
         }
         None
     }
+}
+
+/// Whether the minfree table decides. On a low-RAM device the rules do, whatever is set: so AOSP
+/// chooses by default, too.
+const fn by_minfree(t: &Tunables) -> bool {
+    t.use_minfree_levels && !t.low_ram
 }
 
 /// The kill that the vendor's kernel asks for, if its numbers are within bounds.
