@@ -53,7 +53,7 @@ impl Daemon {
         let plan = self.policy.poll_plan(trigger, waiting);
         let now = MonoTime::now();
         self.poller.polled(now);
-        self.poller.apply(plan, now, self.tunables.psi_window_size_ms);
+        self.poller.apply(plan, now, self.window_ms());
     }
 
     fn evaluate(&mut self, trigger: Trigger, now: MonoTime, watermarks: bool) {

@@ -232,7 +232,7 @@ impl Daemon {
 
     fn serve_timers(&mut self) {
         let now = MonoTime::now();
-        self.poller.expire(now, self.tunables.psi_window_size_ms);
+        self.poller.expire(now, self.window_ms());
         if self.kill_timeout_in(now) == Some(0) {
             self.stop_waiting();
             self.poller.resume(now);
@@ -252,8 +252,7 @@ impl Daemon {
     fn pressure_event(&mut self, level: Level, ready: Ready) -> Option<Level> {
         if ready.error {
             log::error!("the pressure file is gone: sampling memory once a second instead");
-            self.pressure = None;
-            self.next_sampling = Some(MonoTime::now());
+            self.use_source(psi::Source::Sampling { every_ms: SAMPLING_INTERVAL_MS });
             return None;
         }
         ready.readable.then_some(level)
@@ -331,13 +330,22 @@ impl Daemon {
             Ok(source) => source,
             Err(error) => {
                 log::error!("{error}");
+                if self.pressure.is_none() {
+                    // Better slow than deaf, until the tunables make sense.
+                    self.use_source(psi::Source::Sampling { every_ms: SAMPLING_INTERVAL_MS });
+                }
                 return false;
             }
         };
+        self.use_source(source);
+        true
+    }
+
+    fn use_source(&mut self, source: psi::Source) {
         self.next_sampling = None;
         match &source {
-            psi::Source::Sampling { .. } => {
-                self.next_sampling = Some(MonoTime::now().plus_millis(SAMPLING_INTERVAL_MS));
+            psi::Source::Sampling { every_ms } => {
+                self.next_sampling = Some(MonoTime::now().plus_millis(*every_ms));
             }
             psi::Source::Psi { monitors, .. } => {
                 for monitor in monitors.iter().flatten() {
@@ -350,7 +358,14 @@ impl Daemon {
         }
         // The old monitors leave the epoll set as they are closed.
         self.pressure = Some(source);
-        true
+    }
+
+    /// How long looks go on after an event: the window in which the kernel says nothing new.
+    fn window_ms(&self) -> i64 {
+        match &self.pressure {
+            Some(psi::Source::Psi { window_ms, .. }) => *window_ms,
+            _ => self.tunables.psi_window_size_ms,
+        }
     }
 
     /// A registered process has exited on its own.
