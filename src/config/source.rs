@@ -79,6 +79,7 @@ impl PropertyStore for SystemProperties {
 pub struct Properties {
     set: PropertyMap,
     file: PropertyMap,
+    path: Option<PathBuf>,
     system: SystemProperties,
 }
 
@@ -98,12 +99,23 @@ impl Properties {
                 all.set.0.insert(name, value);
             }
         }
-        if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::File(path.to_owned(), error))?;
-            all.file = read(&text)?;
-        }
+        all.path = file.map(Path::to_owned);
+        all.reload()?;
         Ok(all)
+    }
+
+    /// Reads the file of `--props` again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`]; what was read before stays.
+    pub fn reload(&mut self) -> Result<(), ConfigError> {
+        if let Some(path) = &self.path {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ConfigError::File(path.clone(), error))?;
+            self.file = read(&text)?;
+        }
+        Ok(())
     }
 }
 
@@ -233,6 +245,20 @@ mod tests {
         }
         let error = Properties::new(&[], Some(Path::new("/nowhere/x"))).unwrap_err();
         assert!(error.to_string().contains("/nowhere/x"));
+    }
+
+    #[test]
+    fn a_file_that_became_wrong_leaves_what_was_read_before() {
+        let path = std::env::temp_dir().join(format!("lmkd-{}.prop", std::process::id()));
+        std::fs::write(&path, "swap_util_max=70\n").unwrap();
+        let mut all = Properties::new(&[], Some(&path)).unwrap();
+        std::fs::write(&path, "swap_util_max=much\n").unwrap();
+        assert!(all.reload().unwrap_err().to_string().contains("'much'"));
+        assert_eq!(load(&all).0.swap_util_max, 70);
+        std::fs::write(&path, "swap_util_max=80\n").unwrap();
+        all.reload().unwrap();
+        assert_eq!(load(&all).0.swap_util_max, 80);
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

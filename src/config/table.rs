@@ -122,7 +122,7 @@ pub static TABLE: &[Tunable] = &[
         scope: Scope::RoLmk,
         kind: boolean!(log_stats),
         reinit: false,
-        meaning: "send statistics of each kill to clients that subscribed; read at the start only",
+        meaning: "send statistics of each kill to clients that subscribed",
     },
     lmk("debug", boolean!(debug), true, "say more in the log"),
     lmk(

@@ -172,6 +172,9 @@ impl Daemon {
 
     /// Reads the tunables again and arms the monitors by them. What is refused changes nothing.
     fn update_props(&mut self) -> bool {
+        if !self.settings.reload() {
+            return false;
+        }
         let old = std::mem::replace(&mut self.tunables, self.settings.load());
         if self.pressure.is_some() && !self.arm_pressure() {
             self.tunables = old;

@@ -43,6 +43,16 @@ impl Settings {
         tunables
     }
 
+    /// Reads the file of settings again, for the next [`Self::load`]. False, and what was read
+    /// before stays, if it is wrong.
+    pub(super) fn reload(&mut self) -> bool {
+        let result = self.properties.reload();
+        if let Err(error) = &result {
+            log::error!("settings are kept as they are: {error}");
+        }
+        result.is_ok()
+    }
+
     /// Whether the boot is completed. A host without Android's properties has always booted.
     pub(super) fn boot_completed(&self) -> bool {
         !cfg!(target_os = "android") || config::boot_completed(&self.properties)
