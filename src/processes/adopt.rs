@@ -258,3 +258,50 @@ fn since_boot(ticks: u64, suspended: u64) -> MonoTime {
     let nanos = 1_000_000_000_u64.checked_div(rustix::param::clock_ticks_per_second()).unwrap_or(0);
     MonoTime::from_nanos(ticks.saturating_mul(nanos).saturating_sub(suspended))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    #[test]
+    fn a_user_adopts_no_other_users_processes() {
+        const NOBODY: u32 = 65534;
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can start processes of two users");
+            return;
+        }
+        let adj = OomScoreAdj::new(957).unwrap();
+        let mut children = [0, NOBODY].map(|uid| {
+            let child = Command::new("sleep").arg("60").uid(uid).spawn().unwrap();
+            std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "957").unwrap();
+            child
+        });
+        let [roots, nobodys] = [0, 1].map(|n: usize| children[n].id());
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let registry = Registry::with_capacity(0);
+        let mut adopter = Adopter { only_uid: Some(NOBODY), ..Adopter::new().unwrap() };
+        adopter.start(adj, false);
+        let mut found = Vec::new();
+        while let Some(stranger) = adopter.peek(&registry, &proc, &Scale::default()) {
+            found.push(stranger.pid.get().unsigned_abs());
+            adopter.pop();
+        }
+        assert!(found.contains(&nobodys) && !found.contains(&roots));
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn start_times_leave_suspended_time_out() {
+        let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+        assert_eq!(since_boot(500, 0), MonoTime::from_nanos(500 * tick));
+        assert_eq!(since_boot(500, 100 * tick), MonoTime::from_nanos(400 * tick));
+        assert_eq!(since_boot(u64::MAX, 1).as_nanos(), u64::MAX - 1);
+        assert_eq!(since_boot(1, u64::MAX), MonoTime::ZERO);
+    }
+}
