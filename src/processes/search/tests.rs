@@ -259,3 +259,51 @@ fn the_daemon_its_ancestors_init_kernel_threads_and_the_empty_are_spared() {
     assert_eq!(heavy.who, Who::Adopted { start_time: stat.start_time });
     zombie.wait().unwrap();
 }
+
+#[test]
+fn a_process_whose_leader_has_left_weighs_what_its_threads_hold() {
+    // exit(2) for the leader alone; Debian's base system has a perl with threads.
+    let number = libc::SYS_exit;
+    let script = format!(
+        "use threads; $| = 1; my $x = 'x' x (32 << 20); \
+         threads->create(sub {{ print \"ready\\n\"; <STDIN>; exit }}); syscall({number}, 0);"
+    );
+    let child = Command::new("perl")
+        .args(["-e", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        eprintln!("skipped: no perl");
+        return;
+    };
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    let headless = Holder { child, out };
+    if line != "ready\n" {
+        eprintln!("skipped: perl without threads");
+        return;
+    }
+    let proc = proc();
+    // The thread may be ready before the leader has left.
+    while proc.stat(headless.pid().get()).unwrap().state != b'Z' {
+        std::thread::yield_now();
+    }
+    assert_eq!(proc.rss(headless.pid().get()), Ok(Pages::ZERO));
+    let headless = headless.at(951);
+    let other = Holder::new(8);
+    for swap_used in [Kib::ZERO, Kib(1 << 20)] {
+        let mut registry = Registry::with_capacity(2);
+        let mut searcher = searcher(None);
+        for pid in [headless.pid(), other.pid()] {
+            let id = register(&mut registry, pid, 0, MonoTime::ZERO);
+            searcher.hold_size(&mut registry, &proc, id);
+        }
+        searcher.start(adj(0), false, swap_used);
+        assert_eq!(all(&mut searcher, &mut registry), [headless.pid(), other.pid()]);
+    }
+    let mut searcher = searcher(Some(Adopter::new().unwrap()));
+    searcher.start(adj(951), false, Kib::ZERO);
+    assert!(all(&mut searcher, &mut Registry::with_capacity(0)).contains(&headless.pid()));
+}
