@@ -22,7 +22,14 @@ pub fn start() -> Result<()> {
     set("tracing_on", "0")?;
     set("trace", "")?;
     set("events/signal/signal_generate/filter", "sig == 9")?;
-    for event in ["signal/signal_generate", "sched/sched_process_exit", "oom/mark_victim"] {
+    // The reclaim events are for whoever reads the trace: what the daemon could have heard, and when.
+    for event in [
+        "signal/signal_generate",
+        "sched/sched_process_exit",
+        "oom/mark_victim",
+        "vmscan/mm_vmscan_kswapd_wake",
+        "vmscan/mm_vmscan_kswapd_sleep",
+    ] {
         set(&format!("events/{event}/enable"), "1")?;
     }
     set("tracing_on", "1")?;

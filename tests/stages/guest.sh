@@ -47,7 +47,7 @@ play() {
     pid=$(pocket_adb shell cat /tmp/lmkd.pid)
     pocket_adb shell "timeout 180 actor play --name $name --daemon $pid $*" >"$logs/$name.$daemon.jsonl" 2>&1
     status=$?
-    pocket_adb shell 'cat /tmp/lmkd.log; echo "-- dmesg"; dmesg | tail -n 40' >"$logs/$name.$daemon.log" 2>&1
+    pocket_adb shell 'cat /tmp/lmkd.log; echo "-- dmesg"; dmesg | tail -n 40; echo "-- trace"; cat /sys/kernel/tracing/trace' >"$logs/$name.$daemon.log" 2>&1
     pocket_stop
     grep -E '"check"|no daemon|hog died|Error' "$logs/$name.$daemon.jsonl"
     grep "Kill '" "$logs/$name.$daemon.log"
