@@ -110,7 +110,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn start(options: Options) -> anyhow::Result<Self> {
+    fn start(mut options: Options) -> anyhow::Result<Self> {
         privilege::raise_descriptor_limit();
         // Before any thread is started, so that all of them have the signals blocked.
         let signals =
@@ -122,7 +122,9 @@ impl Daemon {
         let proc_root = Path::new("/proc");
         let proc = ProcDir::open(proc_root).context("opening /proc")?;
         let sampler = Sampler::open(proc_root, options.pressure_file(), page);
-        let server = settings.listen()?;
+        let (server, is_inits) = settings.listen()?;
+        // Where init started the daemon the framework says who can be killed.
+        options.adopt &= !is_inits;
         settings.publish_reports();
         let reactor = Reactor::new().context("making an epoll set")?;
         reactor.add(&signals, Token::Signals).context("watching for signals")?;

@@ -84,14 +84,19 @@ impl Settings {
         self.socket.display().to_string()
     }
 
-    /// Init's socket if there is one, else one of our own.
-    pub(super) fn listen(&self) -> anyhow::Result<Server> {
-        let listener = match handover::from_init() {
-            Ok(Some(socket)) => socket,
-            Ok(None) => handover::open(&self.socket)?,
-            Err(error) => return Err(error.into()),
+    /// Init's socket if there is one, else one of our own; and whether it is init's.
+    pub(super) fn listen(&mut self) -> anyhow::Result<(Server, bool)> {
+        let from_init = handover::from_init()?;
+        let is_inits = from_init.is_some();
+        let listener = match from_init {
+            Some(socket) => {
+                self.socket = PathBuf::from(handover::ANDROID_PATH);
+                socket
+            }
+            None => handover::open(&self.socket)?,
         };
-        Server::new(listener).context("listening on the lmkd socket")
+        let server = Server::new(listener).context("listening on the lmkd socket")?;
+        Ok((server, is_inits))
     }
 }
 
