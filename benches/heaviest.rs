@@ -65,6 +65,9 @@ fn measure(children: &[Child]) {
     assert_eq!(registry.held_statm(), children.len());
     let mut buffer = [0; 128];
     let [mut bare, mut opened, mut unknown, mut known, mut swapped] = [const { Vec::new() }; 5];
+    let mut adopted = Vec::new();
+    let mut adopting = Searcher::new(true);
+    let mut nobody = Registry::with_capacity(0);
     let floor = OomScoreAdj::FOREGROUND;
     for _ in 0..ROUNDS {
         bare.push(micros(|| {
@@ -87,6 +90,10 @@ fn measure(children: &[Child]) {
                 black_box(searcher.next(&mut registry, &proc));
             }));
         }
+        adopting.start(floor, false, Kib::ZERO);
+        adopted.push(micros(|| {
+            black_box(adopting.next(&mut nobody, &proc));
+        }));
     }
     let bare = median(bare);
     let row = |name: &str, time: f64| {
@@ -97,6 +104,7 @@ fn measure(children: &[Child]) {
     row("heaviest, nothing ruled out", median(unknown));
     row("heaviest, sizes known from just before", median(known));
     row("heaviest, sizes known, 64 kB in swap", median(swapped));
+    row("heaviest of the machine, none registered", median(adopted));
 }
 
 fn main() {
