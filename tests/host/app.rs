@@ -1,0 +1,102 @@
+//! A process to be registered: a `sleep` under a name of its own.
+
+use super::until;
+use lmkd::control::wire::ProcPrio;
+use lmkd::control::wire::ProcType;
+use lmkd::oom_score_adj::OomScoreAdj;
+use lmkd::processes::Pid;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Child;
+use std::process::Command;
+
+/// The user that clients name for apps. They belong to root, as a process that zygote has just
+/// made.
+pub const UID: u32 = 10_001;
+
+pub struct App {
+    child: Child,
+    pub name: String,
+}
+
+impl App {
+    pub fn start(name: &str) -> Self {
+        Self::spawn(name, Command::new("sleep"))
+    }
+
+    /// One that belongs to another user already.
+    pub fn of_user(name: &str, uid: u32) -> Self {
+        let mut command = Command::new("sleep");
+        command.uid(uid);
+        Self::spawn(name, command)
+    }
+
+    fn spawn(name: &str, mut command: Command) -> Self {
+        let child = command.arg0(name).arg("600").spawn().unwrap();
+        let app = Self { child, name: name.to_owned() };
+        // Its memory grows no more once it sleeps.
+        until("the app to sleep", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", app.pid())).ok()?;
+            status.contains("State:\tS").then_some(())
+        });
+        app
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// What a client says of it.
+    pub fn at(&self, adj: i32) -> ProcPrio {
+        ProcPrio {
+            pid: Pid::new(self.pid()).unwrap(),
+            uid: UID,
+            adj: OomScoreAdj::new(adj).unwrap(),
+            kind: ProcType::App,
+        }
+    }
+
+    /// Its oom_score_adj, as the kernel says.
+    pub fn adj(&self) -> i32 {
+        adj_of(self.pid())
+    }
+
+    pub fn rss_kb(&self) -> i32 {
+        status_kb(self.pid(), "VmRSS:")
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Reaps it once it has ended; the signal that ended it.
+    #[track_caller]
+    pub fn ended_by(&mut self) -> Option<i32> {
+        until(&format!("the end of {}", self.name), || self.child.try_wait().unwrap()).signal()
+    }
+
+    /// Ends it, and reaps it.
+    pub fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+pub fn adj_of(pid: i32) -> i32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    text.trim().parse().unwrap()
+}
+
+/// A number of /proc/PID/status.
+pub fn status_kb(pid: i32, field: &str) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}

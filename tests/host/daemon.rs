@@ -1,0 +1,192 @@
+//! The daemon under test, and what it says.
+
+use super::own_dir;
+use super::wire::Raw;
+use super::PATIENCE;
+use lmkd::control::client::Client;
+use rustix::process::kill_process;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::ChildStderr;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_lmkd");
+
+/// The lines of a log, as they come.
+#[derive(Clone, Default)]
+pub struct Log {
+    lines: Arc<(Mutex<Vec<String>>, Condvar)>,
+}
+
+impl Log {
+    /// Keeps what a process says.
+    pub fn follow(stderr: ChildStderr) -> Self {
+        let log = Self::default();
+        let lines = Arc::clone(&log.lines);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                let Ok(line) = line else { return };
+                lines.0.lock().unwrap().push(line);
+                lines.1.notify_all();
+            }
+        });
+        log
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.0.lock().unwrap().clone()
+    }
+
+    /// The lines with this in them.
+    pub fn with(&self, text: &str) -> Vec<String> {
+        let lines = self.lines.0.lock().unwrap();
+        lines.iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
+    /// Waits for the `count`th line with this in it; its index.
+    #[track_caller]
+    pub fn wait_for(&self, count: usize, text: &str) -> usize {
+        let find = |lines: &[String]| {
+            lines
+                .iter()
+                .enumerate()
+                .filter(|(_, line)| line.contains(text))
+                .nth(count - 1)
+                .map(|(index, _)| index)
+        };
+        let lines = self.lines.0.lock().unwrap();
+        let (lines, _) = self
+            .lines
+            .1
+            .wait_timeout_while(lines, PATIENCE, |lines| find(lines).is_none())
+            .unwrap();
+        find(&lines).unwrap_or_else(|| panic!("no '{text}' (no. {count}) in\n{}", lines.join("\n")))
+    }
+}
+
+pub struct Daemon {
+    child: Child,
+    dir: PathBuf,
+    pub socket: PathBuf,
+    pub log: Log,
+}
+
+impl Daemon {
+    /// Starts it with `--no-adopt` and these arguments, and waits until it listens.
+    pub fn start(args: &[&str]) -> Self {
+        let dir = own_dir();
+        let socket = dir.join("lmkd.sock");
+        let (child, log) = spawn(&socket, args);
+        Self { child, dir, socket, log }
+    }
+
+    /// Ends it and starts another one at the same socket.
+    pub fn restart(&mut self, args: &[&str]) {
+        self.signal(Signal::TERM);
+        assert!(self.child.wait().unwrap().success());
+        (self.child, self.log) = spawn(&self.socket, args);
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    pub fn client(&self) -> Client {
+        let client = Client::connect(&self.socket).unwrap();
+        client.set_timeout(Some(PATIENCE)).unwrap();
+        client
+    }
+
+    pub fn raw(&self) -> Raw {
+        Raw::connect(&self.socket)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid()).unwrap(), signal).unwrap();
+    }
+
+    /// Stops it, does something that it shall meet all at once, and lets it go on.
+    pub fn while_stopped<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        super::until("the daemon to stop", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
+            stat.rsplit(") ").next()?.starts_with('T').then_some(())
+        });
+        let result = act();
+        self.signal(Signal::CONT);
+        result
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Resident memory.
+    pub fn rss_kb(&self) -> i32 {
+        super::app::status_kb(self.pid(), "VmRSS:")
+    }
+
+    /// Times that any of its threads went to sleep or was interrupted.
+    pub fn wakeups(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let count = |status: String| -> u64 {
+            let counts =
+                status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
+            counts.map(|(_, count)| count.trim().parse::<u64>().unwrap()).sum()
+        };
+        tasks
+            .map(|task| {
+                count(std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
+            })
+            .sum()
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Ends it as init does.
+    pub fn end(&mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
+        super::until("the daemon's end", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+        if std::thread::panicking() {
+            println!("--- the daemon said:\n{}", self.log.lines().join("\n"));
+        }
+    }
+}
+
+fn spawn(socket: &std::path::Path, args: &[&str]) -> (Child, Log) {
+    let mut child = Command::new(BINARY)
+        .arg("--no-adopt")
+        .arg("--socket")
+        .arg(socket)
+        .args(args)
+        .env_remove("ANDROID_SOCKET_lmkd")
+        .env_remove("JOURNAL_STREAM")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = Log::follow(child.stderr.take().unwrap());
+    // The last of what it says at its start.
+    log.wait_for(1, "next victims");
+    (child, log)
+}

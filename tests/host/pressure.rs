@@ -1,0 +1,117 @@
+//! Real memory pressure that the machine does not feel: a group of processes that may hold less
+//! file cache than it reads over and over. Its stalls are in the group's own memory.pressure.
+
+use super::own_dir;
+use super::own_name;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+
+const LIMIT: &str = "16M";
+const FILE: &str = "64M";
+
+pub struct Pressure {
+    /// The group's directories; the pressure file is in the first.
+    groups: Vec<PathBuf>,
+    dir: PathBuf,
+    readers: Option<Child>,
+}
+
+impl Pressure {
+    /// A group without processes. None, and said so, where this user may not make one.
+    pub fn prepare(test: &str) -> Option<Self> {
+        let groups = match groups() {
+            Ok(groups) => groups,
+            Err(why) => {
+                super::skip(test, &why);
+                return None;
+            }
+        };
+        Some(Self { groups, dir: own_dir(), readers: None })
+    }
+
+    /// What `--psi` takes.
+    pub fn file(&self) -> String {
+        self.groups[0].join("memory.pressure").display().to_string()
+    }
+
+    /// Arguments of a daemon that watches this group, half a second at a time, and takes any stall
+    /// of the whole group for a reason to kill.
+    pub fn args(&self) -> Vec<String> {
+        let set = |tunable: &str| format!("--set={tunable}");
+        vec![
+            format!("--psi={}", self.file()),
+            set("debug=true"),
+            set("psi_window_size_ms=500"),
+            set("psi_complete_stall_ms=20"),
+            set("psi_partial_stall_ms=0"),
+        ]
+    }
+
+    /// Pressure from now on.
+    pub fn rise(&mut self) {
+        let join: String = self
+            .groups
+            .iter()
+            .map(|group| format!("echo 0 >{}/cgroup.procs;", group.display()))
+            .collect();
+        let file = self.dir.join("file");
+        let file = file.display();
+        let script = format!(
+            "{join} head -c {FILE} /dev/zero >{file} || exit; while :; do cat {file} >/dev/null; done"
+        );
+        let child = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).spawn().unwrap();
+        self.readers = Some(child);
+    }
+
+    /// No pressure from now on.
+    pub fn fall(&mut self) {
+        if let Some(mut child) = self.readers.take() {
+            // Nobody is in the group but those started by `rise`.
+            let _ = fs::write(self.groups[0].join("cgroup.kill"), "1");
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Pressure {
+    fn drop(&mut self) {
+        self.fall();
+        let _ = fs::remove_dir_all(&self.dir);
+        for group in &self.groups {
+            // Its last process may still be on its way out.
+            for _ in 0..200 {
+                if fs::remove_dir(group).is_ok() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// Makes the group: one directory with cgroup v2, two where memory is limited by v1.
+fn groups() -> Result<Vec<PathBuf>, String> {
+    let top = Path::new("/sys/fs/cgroup");
+    let make = |parent: &Path, limit: Option<&str>| {
+        let group = parent.join(own_name());
+        let failed = |error| format!("{}: {error}", group.display());
+        fs::create_dir(&group).map_err(failed)?;
+        if let Some(limit) = limit {
+            fs::write(group.join(limit), LIMIT).map_err(failed)?;
+        }
+        Ok::<_, String>(group)
+    };
+    if top.join("cgroup.controllers").exists() {
+        // Refused where it is there already.
+        let _ = fs::write(top.join("cgroup.subtree_control"), "+memory");
+        return Ok(vec![make(top, Some("memory.max"))?]);
+    }
+    let unified = make(&top.join("unified"), None)?;
+    let memory = make(&top.join("memory"), Some("memory.limit_in_bytes"))?;
+    Ok(vec![unified, memory])
+}

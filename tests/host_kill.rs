@@ -1,0 +1,371 @@
+//! The real daemon under real memory pressure: whom it kills, when, and what it says about it.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod host;
+
+use host::app::App;
+use host::app::UID;
+use host::daemon::Daemon;
+use host::pressure::Pressure;
+use host::wire::word;
+use host::wire::GETKILLCNT;
+use host::wire::PROCKILL;
+use host::wire::STAT;
+use host::wire::SUBSCRIBE;
+use lmkd::control::client::Client;
+use lmkd::control::client::KillEvent;
+use lmkd::control::wire::Event;
+use lmkd::control::wire::KillCount;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+const SIGKILL: i32 = 9;
+
+/// A daemon that watches a group of its own, and `extra`.
+fn daemon_on(pressure: &Pressure, extra: &[&str]) -> Daemon {
+    let args = pressure.args();
+    let args: Vec<&str> = args.iter().map(String::as_str).chain(extra.iter().copied()).collect();
+    Daemon::start(&args)
+}
+
+fn register(client: &mut Client, apps: &[(&App, i32)]) {
+    let records: Vec<_> = apps.iter().map(|(app, adj)| app.at(*adj)).collect();
+    client.register_all(&records).unwrap();
+    client.kill_count(KillCount::Total).unwrap();
+}
+
+#[test]
+fn under_pressure_apps_die_one_by_one_from_the_highest_adj_down_and_each_death_is_proven() {
+    let Some(mut pressure) = Pressure::prepare("kill order") else { return };
+    let daemon = daemon_on(&pressure, &[]);
+    let mut client = daemon.client();
+    client.subscribe(Event::Kill).unwrap();
+    // Registered in another order than that of their deaths.
+    let adjs = [100, 900, 0, 700, 800, 200, 500];
+    let mut apps: Vec<(i32, App)> =
+        adjs.map(|adj| (adj, App::start(&format!("com.example.adj{adj}")))).into();
+    let mut system = App::start("com.example.system");
+    let mut known: Vec<_> = apps.iter().map(|(adj, app)| (app, *adj)).collect();
+    known.push((&system, -800));
+    register(&mut client, &known);
+
+    apps.sort_by_key(|(adj, _)| -adj);
+    let sizes: Vec<i32> = apps.iter().map(|(_, app)| app.rss_kb()).collect();
+    pressure.rise();
+    for (index, ((adj, app), rss)) in apps.iter_mut().zip(sizes).enumerate() {
+        assert_eq!(app.ended_by(), Some(SIGKILL), "the app at {adj}");
+        let KillEvent::Killed(notice) = client.next_event().unwrap() else {
+            panic!("statistics were not asked for")
+        };
+        assert_eq!((notice.pid, notice.uid, notice.rss_kb), (app.pid(), UID, rss));
+        let killed = daemon.log.wait_for(index + 1, "Kill '");
+        let line = &daemon.log.lines()[killed];
+        let (name, pid) = (&app.name, app.pid());
+        let what = format!("Kill '{name}' ({pid}), uid {UID}, oom_score_adj {adj} to free {rss}kB");
+        assert!(line.contains(&what), "{line}");
+        let (_, reason) = line.split_once("; reason: ").expect("a reason");
+        assert!(!reason.is_empty());
+    }
+
+    // There is pressure still, and nobody left who may be killed.
+    daemon.log.wait_for(1, "a kill is due");
+    assert!(system.is_alive());
+    let lowest = lmkd::oom_score_adj::OomScoreAdj::FOREGROUND;
+    let highest = lmkd::oom_score_adj::OomScoreAdj::MAX;
+    assert_eq!(client.kill_count(KillCount::Between(lowest, highest)).unwrap(), 7);
+    assert_eq!(client.kill_count(KillCount::Between(highest, highest)).unwrap(), 0);
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 7);
+
+    // One at a time: each is dead before the next is killed.
+    let lines = daemon.log.lines();
+    let place = |text: String| {
+        lines.iter().position(|line| line.contains(&text)).unwrap_or_else(|| panic!("no '{text}'"))
+    };
+    let mut before = 0;
+    for (_, app) in &apps {
+        let killed = place(format!("Kill '{}'", app.name));
+        let dead = lines.iter().position(|line| {
+            line.contains("Process got killed") && line.contains(&format!("({})", app.pid()))
+        });
+        assert!(before <= killed, "{} was killed too early", app.name);
+        before = dead.unwrap_or_else(|| panic!("nothing on the death of {}", app.name));
+        assert!(killed < before);
+    }
+
+    if kernel_tells_exit() {
+        for (_, app) in &apps {
+            let text = format!("Proven: '{}' ({}) was ended by our SIGKILL", app.name, app.pid());
+            daemon.log.wait_for(1, &text);
+        }
+    }
+}
+
+#[test]
+fn without_pressure_nobody_is_killed() {
+    let Some(mut pressure) = Pressure::prepare("no pressure") else { return };
+    let daemon = daemon_on(&pressure, &[]);
+    let mut client = daemon.client();
+    let mut first = App::start("com.example.first");
+    let mut second = App::start("com.example.second");
+    register(&mut client, &[(&first, 900), (&second, 800)]);
+    pressure.rise();
+    assert_eq!(first.ended_by(), Some(SIGKILL));
+    pressure.fall();
+    // An event may be on its way still; after that there is silence.
+    let kills = || client_kills(&daemon);
+    let mut seen = kills();
+    let mut since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(50));
+        if kills() != seen {
+            seen = kills();
+            since = Instant::now();
+        }
+    }
+    assert!(seen <= 2);
+    assert_eq!(second.is_alive(), seen < 2);
+}
+
+fn client_kills(daemon: &Daemon) -> u32 {
+    daemon.client().kill_count(KillCount::Total).unwrap()
+}
+
+#[test]
+fn a_process_that_was_removed_is_no_victim() {
+    let Some(mut pressure) = Pressure::prepare("removed") else { return };
+    let daemon = daemon_on(&pressure, &[]);
+    let mut client = daemon.client();
+    let mut removed = App::start("com.example.removed");
+    let mut kept = App::start("com.example.kept");
+    register(&mut client, &[(&removed, 900), (&kept, 0)]);
+    client.unregister(removed.at(0).pid).unwrap();
+    client.kill_count(KillCount::Total).unwrap();
+    pressure.rise();
+    assert_eq!(kept.ended_by(), Some(SIGKILL));
+    daemon.log.wait_for(1, "a kill is due");
+    assert!(removed.is_alive());
+}
+
+#[test]
+fn a_process_that_died_unannounced_is_neither_reported_nor_counted() {
+    let Some(mut pressure) = Pressure::prepare("died unannounced") else { return };
+    let daemon = daemon_on(&pressure, &[]);
+    let mut client = daemon.client();
+    client.subscribe(Event::Kill).unwrap();
+    let mut gone = App::start("com.example.gone");
+    let mut last = App::start("com.example.last");
+    register(&mut client, &[(&gone, 900), (&last, 800)]);
+    gone.end();
+    pressure.rise();
+    assert_eq!(last.ended_by(), Some(SIGKILL));
+    let KillEvent::Killed(notice) = client.next_event().unwrap() else { panic!() };
+    assert_eq!(notice.pid, last.pid());
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 1);
+}
+
+#[test]
+fn statistics_come_before_the_kill_notice_and_only_to_whom_asked() {
+    let Some(mut pressure) = Pressure::prepare("statistics") else { return };
+    let daemon = daemon_on(&pressure, &[]);
+    let (both, kills, none) = (daemon.raw(), daemon.raw(), daemon.raw());
+    both.words(&[SUBSCRIBE, 0]);
+    both.words(&[SUBSCRIBE, 1]);
+    kills.words(&[SUBSCRIBE, 0]);
+    for client in [&both, &kills, &none] {
+        client.barrier();
+    }
+    let mut app = App::start("com.example.counted");
+    let mut client = daemon.client();
+    register(&mut client, &[(&app, 900)]);
+    let rss = app.rss_kb();
+    pressure.rise();
+    assert_eq!(app.ended_by(), Some(SIGKILL));
+
+    let stat = both.receive();
+    assert_eq!(word(&stat, 0), STAT);
+    assert_eq!(stat.len(), 87 + app.name.len());
+    // After six fields of 64 bits: user, adj, lowest adj, free memory, free swap, reason.
+    let after = |index: usize| i32::from_be_bytes(stat[52 + 4 * index..][..4].try_into().unwrap());
+    assert_eq!((after(0), after(1), after(2)), (UID.cast_signed(), 900, 0));
+    assert_eq!(after(5), 1, "NOT_RESPONDING: the whole group stood still");
+    assert_eq!(stat[84..86], [0, u8::try_from(app.name.len()).unwrap()]);
+    assert_eq!(stat[86..], [app.name.as_bytes(), &[0]].concat());
+    let notice = host::wire::bytes(&[PROCKILL, app.pid(), UID.cast_signed(), rss]);
+    assert_eq!(both.receive(), notice);
+    assert_eq!(kills.receive(), notice);
+    // Its answer is the first packet it gets.
+    assert_eq!(none.barrier(), 1);
+
+    let count = |min: i32, max: i32| {
+        none.words(&[GETKILLCNT, min, max]);
+        word(&none.receive(), 1)
+    };
+    assert_eq!(count(-1000, 1000), 1);
+    assert_eq!(count(900, 900), 1);
+    assert_eq!(count(0, 899), 0);
+    assert_eq!(count(901, 1000), 0);
+    assert_eq!(count(900, 899), 0);
+    assert_eq!(count(i32::MIN, i32::MAX), 1);
+    assert_eq!(count(1001, 1001), 1);
+}
+
+#[test]
+fn a_victim_that_cannot_die_costs_one_timeout_and_then_the_next_one_dies() {
+    let Some(mut pressure) = Pressure::prepare("frozen victim") else { return };
+    let Some(freezer) = Freezer::make() else {
+        host::skip("frozen victim", "no freezer of cgroup v1 that this user may use");
+        return;
+    };
+    let timeout = Duration::from_millis(2000);
+    let daemon = daemon_on(&pressure, &["--set=kill_timeout_ms=2000"]);
+    let mut client = daemon.client();
+    client.subscribe(Event::Kill).unwrap();
+    let mut frozen = App::start("com.example.frozen");
+    let mut next = App::start("com.example.next");
+    register(&mut client, &[(&frozen, 900), (&next, 800)]);
+    freezer.freeze(frozen.pid());
+
+    pressure.rise();
+    let KillEvent::Killed(first) = client.next_event().unwrap() else { panic!() };
+    let at = Instant::now();
+    assert_eq!(first.pid, frozen.pid());
+    let KillEvent::Killed(second) = client.next_event().unwrap() else { panic!() };
+    // The packet of the first may have been read a little late.
+    assert!(at.elapsed() > timeout - Duration::from_millis(500), "after {:?}", at.elapsed());
+    assert_eq!(second.pid, next.pid());
+    assert_eq!(next.ended_by(), Some(SIGKILL));
+    daemon.log.wait_for(1, "has not exited 2000ms after SIGKILL");
+
+    // The pressure stays, and so does the victim: it is not killed a second time.
+    daemon.log.wait_for(1, "a kill is due");
+    assert!(frozen.is_alive());
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 2);
+    pressure.fall();
+    freezer.thaw();
+    assert_eq!(frozen.ended_by(), Some(SIGKILL));
+    // It stayed on watch.
+    let pid = frozen.pid();
+    daemon.log.wait_for(1, "Process got killed in ");
+    if kernel_tells_exit() {
+        daemon
+            .log
+            .wait_for(1, &format!("Proven: 'com.example.frozen' ({pid}) was ended by our SIGKILL"));
+    }
+}
+
+#[test]
+fn clients_are_served_while_a_victim_does_not_die() {
+    let Some(mut pressure) = Pressure::prepare("served meanwhile") else { return };
+    let Some(freezer) = Freezer::make() else {
+        host::skip("served meanwhile", "no freezer of cgroup v1 that this user may use");
+        return;
+    };
+    let daemon = daemon_on(&pressure, &["--set=kill_timeout_ms=30000"]);
+    let mut client = daemon.client();
+    client.subscribe(Event::Kill).unwrap();
+    let frozen = App::start("com.example.frozen");
+    let mut other = App::start("com.example.other");
+    register(&mut client, &[(&frozen, 900), (&other, 800)]);
+    freezer.freeze(frozen.pid());
+    pressure.rise();
+    client.next_event().unwrap();
+    let start = Instant::now();
+    register(&mut client, &[(&other, 700)]);
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert_eq!(other.adj(), 700);
+    assert!(other.is_alive());
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 1);
+    pressure.fall();
+    freezer.thaw();
+}
+
+#[test]
+fn a_subscriber_that_never_reads_delays_no_kill() {
+    let Some(mut pressure) = Pressure::prepare("deaf subscriber") else { return };
+    let daemon = daemon_on(&pressure, &[]);
+    let deaf = daemon.raw();
+    deaf.words(&[SUBSCRIBE, 0]);
+    deaf.words(&[SUBSCRIBE, 1]);
+    // Answers that it does not read fill its queue.
+    let question = host::wire::bytes(&[GETKILLCNT, 1001, 1001]);
+    for _ in 0..5000 {
+        deaf.send(&question);
+    }
+    let mut client = daemon.client();
+    client.subscribe(Event::Kill).unwrap();
+    let mut apps = [800, 700, 600].map(|adj| (App::start("com.example.app"), adj));
+    for (app, adj) in &apps {
+        register(&mut client, &[(app, *adj)]);
+    }
+    pressure.rise();
+    for (app, _) in &mut apps {
+        assert_eq!(app.ended_by(), Some(SIGKILL));
+        let KillEvent::Killed(notice) = client.next_event().unwrap() else { panic!() };
+        assert_eq!(notice.pid, app.pid());
+    }
+}
+
+#[test]
+fn a_dry_run_names_the_victim_and_spares_it() {
+    let Some(mut pressure) = Pressure::prepare("dry run") else { return };
+    let daemon = daemon_on(&pressure, &["--dry-run"]);
+    let mut client = daemon.client();
+    let mut app = App::start("com.example.spared");
+    register(&mut client, &[(&app, 900)]);
+    pressure.rise();
+    daemon.log.wait_for(2, &format!("dry run, would: Kill 'com.example.spared' ({})", app.pid()));
+    assert!(app.is_alive());
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 0);
+}
+
+/// PIDFD_INFO_EXIT came with Linux 6.15.
+fn kernel_tells_exit() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+}
+
+/// Processes in here do not run, not even to die. The inner group cannot be thawed alone.
+struct Freezer {
+    outer: PathBuf,
+    inner: PathBuf,
+}
+
+impl Freezer {
+    fn make() -> Option<Self> {
+        let outer = PathBuf::from("/sys/fs/cgroup/freezer").join(host::own_name());
+        let inner = outer.join("inner");
+        fs::create_dir_all(&inner).ok()?;
+        let freezer = Self { outer, inner };
+        freezer.outer.join("freezer.state").exists().then_some(freezer)
+    }
+
+    fn freeze(&self, pid: i32) {
+        fs::write(self.inner.join("cgroup.procs"), pid.to_string()).unwrap();
+        let state = self.outer.join("freezer.state");
+        fs::write(&state, "FROZEN").unwrap();
+        host::until("the group to freeze", || {
+            fs::read_to_string(&state).unwrap().starts_with("FROZEN").then_some(())
+        });
+    }
+
+    fn thaw(&self) {
+        let _ = fs::write(self.outer.join("freezer.state"), "THAWED");
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.thaw();
+        for group in [&self.inner, &self.outer] {
+            for _ in 0..200 {
+                if fs::remove_dir(group).is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
