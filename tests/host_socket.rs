@@ -184,7 +184,6 @@ fn a_refused_registration_leaves_oom_score_adj_alone() {
     // A thread of this process that is not its leader.
     let own = std::process::id().cast_signed();
     let before = adj_of(own);
-    let thread = std::thread::spawn(|| rustix::thread::gettid().as_raw_nonzero().get());
     let (stay, wait) = std::sync::mpsc::channel::<()>();
     let (tell, told) = std::sync::mpsc::channel();
     let waiting = std::thread::spawn(move || {
@@ -192,7 +191,6 @@ fn a_refused_registration_leaves_oom_score_adj_alone() {
         let _ = wait.recv();
     });
     client.words(&[PROCPRIO, told.recv().unwrap(), 0, 900]);
-    client.words(&[PROCPRIO, thread.join().unwrap(), 0, 900]);
     client.barrier();
     assert_eq!(adj_of(own), before);
     drop(stay);

@@ -10,4 +10,9 @@ for file in tests/host_*.rs; do
     [ ! -e "$file" ] || targets+=(--test "$(basename "$file" .rs)")
 done
 [ ${#targets[@]} -gt 0 ] || { report skip "host: there is no test of this kind yet"; exit 0; }
-cargo test --no-fail-fast "${targets[@]}" 2>&1 | cargo_results
+# They wait for most of their time: many at once, whatever the number of CPUs.
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --no-fail-fast --final-status-level none --test-threads 12 "${targets[@]}" 2>&1 | cargo_results
+else
+    cargo test --no-fail-fast "${targets[@]}" -- --test-threads 12 2>&1 | cargo_results
+fi
