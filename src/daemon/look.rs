@@ -158,7 +158,8 @@ impl Daemon {
         };
         let wanted = self.tunables.log_stats && self.server.has_subscribers(Event::Stat);
         let stat = if wanted { self.proc.stat(pid).ok() } else { None };
-        Ok(Victim { pid, uid: candidate.uid, adj: candidate.adj, name, rss, swap, stat })
+        let Candidate { uid, adj, .. } = *candidate;
+        Ok(Victim { pid, uid, adj, name, rss, swap, threads: status.threads, stat })
     }
 
     fn memory_of_threads(&self, pid: i32) -> Option<(Kib, Kib)> {

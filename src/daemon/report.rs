@@ -25,7 +25,7 @@ pub struct KillLine<'a> {
 
 impl fmt::Display for KillLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Victim { pid, uid, adj, name, rss, swap, stat: _ } = self.victim;
+        let Victim { pid, uid, adj, name, rss, swap, .. } = self.victim;
         write!(f, "Kill '{name}' ({pid}), uid {uid}, oom_score_adj {adj} to free {rss}kB rss, ")?;
         write!(f, "{swap}kB swap; reason: {}", self.why)
     }

@@ -129,6 +129,8 @@ pub struct Status {
     pub rss: Option<Kib>,
     /// `VmSwap`, likewise.
     pub swap: Option<Kib>,
+    /// `Threads`; 0 if the kernel does not say.
+    pub threads: u32,
 }
 
 /// Fields of `/proc/PID/stat`.
@@ -413,6 +415,7 @@ struct StatusLines {
     uid: Option<u32>,
     rss: Option<Kib>,
     swap: Option<Kib>,
+    threads: Option<u32>,
 }
 
 impl StatusLines {
@@ -424,6 +427,7 @@ impl StatusLines {
             b"Uid:" => self.uid = values.nth(1).and_then(number),
             b"VmRSS:" => self.rss = values.next().and_then(number).map(Kib),
             b"VmSwap:" => self.swap = values.next().and_then(number).map(Kib),
+            b"Threads:" => self.threads = values.next().and_then(number),
             _ => {}
         }
     }
@@ -434,6 +438,7 @@ impl StatusLines {
             uid: self.uid.ok_or(ProcError::Malformed("Uid"))?,
             rss: self.rss,
             swap: self.swap,
+            threads: self.threads.unwrap_or(0),
         })
     }
 }
@@ -565,12 +570,13 @@ mod tests {
         std::fs::create_dir_all(root.join("7")).unwrap();
         let groups = "1234567 ".repeat(5000);
         let text = format!(
-            "Name:\tx\nTgid:\t7\nUid:\t1\t2\t1\t1\nGroups:\t{groups}\nVmRSS:\t 12 kB\nVmSwap:\t 3 kB\n"
+            "Name:\tx\nTgid:\t7\nUid:\t1\t2\t1\t1\nGroups:\t{groups}\nVmRSS:\t 12 kB\nVmSwap:\t 3 kB\nThreads:\t1\n"
         );
         std::fs::write(root.join("7/status"), text).unwrap();
         let status = ProcDir::open(&root).unwrap().status(7);
         std::fs::remove_dir_all(&root).unwrap();
-        let expected = Status { tgid: 7, uid: 2, rss: Some(Kib(12)), swap: Some(Kib(3)) };
+        let (rss, swap) = (Some(Kib(12)), Some(Kib(3)));
+        let expected = Status { tgid: 7, uid: 2, rss, swap, threads: 1 };
         assert_eq!(status, Ok(expected));
     }
 

@@ -36,6 +36,8 @@ pub struct Victim {
     pub rss: Kib,
     /// Swapped-out memory.
     pub swap: Kib,
+    /// How many threads it has; 0 if not known.
+    pub threads: u32,
     /// Page faults and start, if somebody wants to know.
     pub stat: Option<Stat>,
 }
@@ -166,7 +168,7 @@ impl Killer {
         if self.is_dying(victim.pid) {
             return Err(KillError::Dying);
         }
-        raise::raise(proc, victim.pid);
+        raise::raise(proc, victim.pid, victim.threads);
         moments.raised = MonoTime::now();
         pidfd.kill().map_err(|errno| match errno {
             Errno::SRCH => KillError::Gone,

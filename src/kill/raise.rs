@@ -10,18 +10,23 @@ use crate::sys::sched;
 /// raising thousands would delay it.
 pub const MOST_THREADS: usize = 256;
 
-/// Puts every thread of `pid` in the normal class at the best nice value permitted. Returns how
-/// many threads were raised; one that is gone or may not be raised does not count.
+/// Puts every thread of `pid` in the normal class at the best nice value permitted. `threads` is
+/// how many it has, as its status says. Returns how many were raised; one that is gone or may not
+/// be raised does not count.
 ///
 /// Must be called before the signal: listing the threads of a dying process would hold its
 /// memory back.
-pub fn raise(proc: &ProcDir, pid: i32) -> usize {
-    let mut raised: usize = 0;
+pub fn raise(proc: &ProcDir, pid: i32, threads: u32) -> usize {
+    let mut raised = usize::from(raise_thread(pid));
+    if threads == 1 {
+        // Opening the list makes the kernel allocate, which may take long when memory has run out.
+        return raised;
+    }
     let mut seen: usize = 0;
     // A process that vanishes meanwhile is the caller's to notice, by its pidfd.
     let _ = proc.threads(pid, |tid| {
         seen = seen.saturating_add(1);
-        if raise_thread(tid) {
+        if tid != pid && raise_thread(tid) {
             raised = raised.saturating_add(1);
         }
         seen < MOST_THREADS
