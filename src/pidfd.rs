@@ -111,6 +111,19 @@ impl PidFd {
     }
 }
 
+impl From<OwnedFd> for PidFd {
+    /// A descriptor that is a pidfd; with any other every call fails.
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl From<PidFd> for OwnedFd {
+    fn from(pidfd: PidFd) -> Self {
+        pidfd.0
+    }
+}
+
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

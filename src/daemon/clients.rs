@@ -1,6 +1,7 @@
 //! Clients of the lmkd socket: what each command does.
 
 use super::register::Registration;
+use super::watchdog;
 use super::Daemon;
 use super::Token;
 use crate::clock::MonoTime;
@@ -118,6 +119,7 @@ impl Daemon {
                 self.apply_target(MonoTime::now());
             }
             Request::UpdateProps => {
+                watchdog::stick_for_a_test();
                 let result = if self.update_props() { 0 } else { -1 };
                 self.server.send(id, &wire::reply(Command::UpdateProps, result));
             }

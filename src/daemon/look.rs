@@ -182,6 +182,11 @@ impl Daemon {
                 }
             }
         }
+        self.wait_for_exit(id);
+    }
+
+    /// Waits on the victim from now on.
+    pub(super) fn wait_for_exit(&mut self, id: FlightId) {
         if let Some(flight) = self.killer.flight(id) {
             if let Err(error) = self.reactor.add(flight.pidfd(), Token::Victim(id)) {
                 // Without the event the wait ends with kill_timeout_ms.
@@ -197,9 +202,19 @@ impl Daemon {
         let why = self.why(&flight.cause, &signals);
         log::info!("{}", report::KillLine { victim: &flight.victim, why: &why });
         self.record(id, &signals);
+        self.tell_clients(id, Some(&signals));
+    }
+
+    /// Statistics and the notice of a kill, to those who subscribed. Without signals there was no
+    /// decision, and no sample belongs to the kill.
+    pub(super) fn tell_clients(&mut self, id: FlightId, signals: Option<&Signals>) {
         let Some(flight) = self.killer.flight(id) else { return };
         if self.tunables.log_stats && self.server.has_subscribers(Event::Stat) {
-            let stat = report::kill_stat(flight, &signals, &self.sample, self.page);
+            let stat = report::kill_stat(
+                flight,
+                signals.map(|signals| (signals, &self.sample)),
+                self.page,
+            );
             let packet = stat.encode(flight.victim.name.as_bytes());
             self.server.broadcast(Event::Stat, packet.as_bytes());
         }

@@ -15,6 +15,7 @@ mod reactor;
 mod register;
 mod report;
 mod settings;
+mod watchdog;
 mod welcome;
 
 use crate::clock::MonoTime;
@@ -88,6 +89,7 @@ pub struct Daemon {
     notices: report::Notices,
     event_log: EventLog,
     trace: Option<TraceMarker>,
+    watchdog: watchdog::Watchdog,
     /// When the current event was taken out of the kernel.
     woken: MonoTime,
     stop: bool,
@@ -131,6 +133,12 @@ impl Daemon {
         reactor.add(server.listener(), Token::Listener).context("watching the socket")?;
         let searcher = Searcher::new(options.adopt);
         let event_log = settings::open_event_log(options.kill_log.as_deref());
+        // A second sink: the loop may be stuck in its own.
+        let watchdog = watchdog::Watchdog::start(
+            settings::open_event_log(options.kill_log.as_deref()),
+            page,
+            options.dry_run,
+        );
         let mut daemon = Self {
             authority: Authority::of_this_platform(),
             own_pid: rustix::process::getpid().as_raw_nonzero().get(),
@@ -162,6 +170,7 @@ impl Daemon {
             event_log,
             // Without tracefs, or the right to write there, there is no trace to be seen in.
             trace: TraceMarker::open().ok(),
+            watchdog,
             woken: MonoTime::ZERO,
             stop: false,
         };
@@ -174,7 +183,9 @@ impl Daemon {
 
     /// One turn of the loop: wait, serve every event, then whatever time has made due.
     fn step(&mut self) {
+        self.watchdog.publish(&self.registry);
         let timeout = self.timeout(MonoTime::now());
+        self.watchdog.rest();
         let count = match self.reactor.wait(timeout) {
             Ok(count) => count,
             Err(error) => {
@@ -185,6 +196,7 @@ impl Daemon {
             }
         };
         self.woken = MonoTime::now();
+        self.begin_handler(self.woken);
         // Deaths and clients first: the decision then sees the registry as it is.
         let mut pressure = None;
         for index in 0..count {
@@ -194,14 +206,20 @@ impl Daemon {
                     pressure = pressure.max(self.pressure_event(level, ready))
                 }
                 Token::MemEvents => {}
-                _ => self.serve(ready),
+                _ => {
+                    self.serve(ready);
+                    self.begin_handler(MonoTime::now());
+                }
             }
         }
         if let Some(level) = pressure {
             self.look(Trigger::Event(level));
         }
+        self.begin_handler(MonoTime::now());
         self.serve_memevents();
+        self.begin_handler(MonoTime::now());
         self.serve_timers();
+        self.begin_handler(MonoTime::now());
     }
 
     fn serve(&mut self, ready: Ready) {

@@ -90,8 +90,10 @@ impl fmt::Display for Steps<'_> {
 }
 
 /// The statistics packet of a kill. Nothing of an earlier kill is in it: what could not be read of
-/// this victim is -1.
-pub fn kill_stat(flight: &Flight, signals: &Signals, sample: &Sample, page: PageSize) -> KillStat {
+/// this victim is -1; without a decision, what it would have rested on is 0.
+pub fn kill_stat(flight: &Flight, seen: Option<(&Signals, &Sample)>, page: PageSize) -> KillStat {
+    let signals = seen.map(|(signals, _)| *signals).unwrap_or_default();
+    let free = seen.map(|(_, sample)| sample.meminfo.free).unwrap_or_default();
     let narrow = |value: i64| i32::try_from(value).unwrap_or(i32::MAX);
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let victim = &flight.victim;
@@ -105,7 +107,7 @@ pub fn kill_stat(flight: &Flight, signals: &Signals, sample: &Sample, page: Page
         uid: victim.uid,
         oom_score_adj: victim.adj.get(),
         min_oom_score: flight.cause.min_adj.get(),
-        free_mem_kb: narrow(sample.meminfo.free.to_kib(page).get()),
+        free_mem_kb: narrow(free.to_kib(page).get()),
         free_swap_kb: narrow(signals.free_swap.to_kib(page).get()),
         kill_reason: flight.cause.reason.number(),
         thrashing: narrow(signals.thrashing),

@@ -175,7 +175,20 @@ impl Killer {
             other => KillError::Refused(other),
         })?;
         moments.signalled = MonoTime::now();
+        let id = self.signalled(victim, pidfd, cause, moments);
+        self.current = Some(id);
+        Ok(id)
+    }
 
+    /// Takes over a victim that was signalled just now: counted, handed to the reaper, and waited
+    /// for unless another is.
+    pub fn signalled(
+        &mut self,
+        victim: Victim,
+        pidfd: PidFd,
+        cause: Cause,
+        moments: Moments,
+    ) -> FlightId {
         let place = self.free_place();
         let ticket = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1).max(1);
@@ -186,8 +199,8 @@ impl Killer {
             *slot = Some(flight);
         }
         let id = FlightId { place, ticket };
-        self.current = Some(id);
-        Ok(id)
+        self.current.get_or_insert(id);
+        id
     }
 
     /// An empty place; if all are taken, that of the victim longest on watch.

@@ -27,6 +27,8 @@ pub enum KillReason {
     Vendor(u16),
     /// -1, which clients read as "no reason given": below a level of the minfree table.
     Minfree,
+    /// -1 likewise: a handler of the daemon is stuck, and no decision was made.
+    Watchdog,
 }
 
 impl KillReason {
@@ -45,7 +47,7 @@ impl KillReason {
             Self::LowMem => 8,
             Self::DirectReclaimStuck => 9,
             Self::Vendor(reason) => i32::from(reason).saturating_add(1000),
-            Self::Minfree => -1,
+            Self::Minfree | Self::Watchdog => -1,
         }
     }
 
@@ -65,6 +67,7 @@ impl KillReason {
             Self::DirectReclaimStuck => "DIRECT_RECL_STUCK",
             Self::Vendor(_) => "VENDOR",
             Self::Minfree => "MINFREE",
+            Self::Watchdog => "WATCHDOG",
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod bpf;
 pub mod dir;
+pub mod fd_slot;
 pub mod perf;
 pub mod pidfd;
 #[cfg(target_os = "android")]

@@ -1,0 +1,228 @@
+//! The watchdog of the real daemon, whose handler is made to stick by the seam of debug builds.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use lmkd::control::client::Client;
+use lmkd::control::client::KillEvent;
+use lmkd::control::wire::Event;
+use lmkd::control::wire::KillCount;
+use lmkd::control::wire::ProcPrio;
+use lmkd::control::wire::ProcType;
+use lmkd::oom_score_adj::OomScoreAdj;
+use lmkd::processes::Pid;
+use rustix::net::AddressFamily;
+use rustix::net::SendFlags;
+use rustix::net::SocketAddrUnix;
+use rustix::net::SocketType;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+struct Daemon {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Daemon {
+    fn start(stuck_ms: u32, args: &[&str]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lmkd-watchdog-{}-{number}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_lmkd"))
+            .args(["--no-adopt", "--set=psi_partial_stall_ms=0", "--set=psi_complete_stall_ms=0"])
+            .arg("--socket")
+            .arg(dir.join("socket"))
+            .arg("--kill-log")
+            .arg(dir.join("kills"))
+            .args(args)
+            .env("LMKD_TEST_STUCK_HANDLER_MS", stuck_ms.to_string())
+            .env_remove("ANDROID_SOCKET_lmkd")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The last of what it says at its start. The pipe holds what it says later.
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("next victims") {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0);
+        }
+        child.stderr = Some(stderr.into_inner());
+        Self { child, dir }
+    }
+
+    fn client(&self) -> Client {
+        let client = Client::connect(&self.dir.join("socket")).unwrap();
+        client.set_timeout(Some(Duration::from_secs(60))).unwrap();
+        client
+    }
+
+    /// Ends it; what it said since its start.
+    fn end(mut self) -> String {
+        self.child.kill().unwrap();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
+
+    fn event_records(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.dir.join("kills")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+struct App(Child);
+
+impl App {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("600").spawn().unwrap())
+    }
+
+    fn register(&self, client: &mut Client, adj: i32) {
+        let (pid, uid) = (Pid::new(self.pid()).unwrap(), 10_001);
+        let adj = OomScoreAdj::new(adj).unwrap();
+        client.register(&ProcPrio { pid, uid, adj, kind: ProcType::App }).unwrap();
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.id().cast_signed()
+    }
+
+    /// Waits for its end: whether SIGKILL was it, and how long it took.
+    fn killed_after(&mut self, since: Instant) -> Duration {
+        assert_eq!(self.0.wait().unwrap().signal(), Some(9));
+        since.elapsed()
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_stuck_handler_costs_one_victim_each_two_seconds_and_clients_are_told_afterwards() {
+    let daemon = Daemon::start(5000, &[]);
+    let mut client = daemon.client();
+    client.subscribe(Event::Kill).unwrap();
+    let [mut third, mut first, mut second, mut system] = [(); 4].map(|()| App::start());
+    for (app, adj) in [(&third, 200), (&first, 900), (&second, 900), (&system, -900)] {
+        app.register(&mut client, adj);
+    }
+    let mut asking = daemon.client();
+    asking.kill_count(KillCount::Total).unwrap();
+
+    let start = Instant::now();
+    let answer = std::thread::spawn(move || asking.update_props());
+    let after = first.killed_after(start);
+    assert!(after >= Duration::from_secs(2), "{after:?}");
+    assert!(after < Duration::from_millis(3500), "{after:?}");
+    assert!(second.is_alive());
+    let after = second.killed_after(start);
+    assert!(after >= Duration::from_secs(4), "{after:?}");
+    answer.join().unwrap().unwrap();
+    assert!(third.is_alive() && system.is_alive());
+
+    for app in [&first, &second] {
+        let KillEvent::Killed(notice) = client.next_event().unwrap() else { panic!() };
+        assert_eq!((notice.pid, notice.uid), (app.pid(), 10_001));
+        assert!(notice.rss_kb > 0);
+    }
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 2);
+    let adj = |value| OomScoreAdj::new(value).unwrap();
+    assert_eq!(client.kill_count(KillCount::Between(adj(900), adj(900))).unwrap(), 2);
+    let records = daemon.event_records();
+    let told: Vec<_> =
+        records.iter().map(|r| (&r["Pid"], &r["OomAdj"], &r["kill_reasons"])).collect();
+    assert_eq!(records.len(), 2, "{told:?}");
+    for (record, app) in records.iter().zip([&first, &second]) {
+        assert_eq!(record["Pid"], app.pid());
+        assert_eq!((&record["OomAdj"], &record["kill_reasons"]), (&900.into(), &(-1).into()));
+    }
+
+    let said = daemon.end();
+    assert_eq!(said.matches("lmkd watchdog timed out").count(), 2, "{said}");
+    for app in [&first, &second] {
+        assert!(said.contains(&format!("Kill 'sleep' ({})", app.pid())), "{said}");
+        // Gone or proven, as the kernel can tell.
+        assert!(said.contains(&format!("'sleep' ({}) ", app.pid())), "{said}");
+    }
+}
+
+#[test]
+fn a_dry_run_names_the_watchdogs_victim_and_spares_it() {
+    let daemon = Daemon::start(2500, &["--dry-run"]);
+    let mut client = daemon.client();
+    let mut app = App::start();
+    app.register(&mut client, 900);
+    client.kill_count(KillCount::Total).unwrap();
+    client.update_props().unwrap();
+    assert!(app.is_alive());
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 0);
+    let said = daemon.end();
+    assert!(said.contains(&format!("dry run, would: Kill 'sleep' ({})", app.pid())), "{said}");
+}
+
+#[test]
+fn a_handler_that_ends_in_time_costs_nobody() {
+    let daemon = Daemon::start(1500, &[]);
+    let mut client = daemon.client();
+    let mut app = App::start();
+    app.register(&mut client, 900);
+    // Together they take longer than one may.
+    for _ in 0..2 {
+        client.update_props().unwrap();
+    }
+    assert!(app.is_alive());
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 0);
+    let said = daemon.end();
+    assert!(!said.contains("watchdog"), "{said}");
+}
+
+#[test]
+fn a_subscriber_that_never_reads_does_not_rouse_the_watchdog() {
+    let daemon = Daemon::start(0, &[]);
+    let mut asking = daemon.client();
+    let mut app = App::start();
+    app.register(&mut asking, 900);
+    let deaf = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    let address = SocketAddrUnix::new(daemon.dir.join("socket")).unwrap();
+    rustix::net::connect(&deaf, &address).unwrap();
+    // Answers that are not taken fill its queue, for longer than a handler may run.
+    let question = [4_i32, 0, 0].map(i32::to_be_bytes).concat();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(2500) {
+        for _ in 0..100 {
+            rustix::net::send(&deaf, &question, SendFlags::empty()).unwrap();
+        }
+        asking.kill_count(KillCount::Total).unwrap();
+    }
+    assert!(app.is_alive());
+    assert_eq!(asking.kill_count(KillCount::Total).unwrap(), 0);
+    let said = daemon.end();
+    assert!(!said.contains("watchdog"), "{said}");
+}
