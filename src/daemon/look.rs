@@ -35,8 +35,11 @@ impl Daemon {
         self.take_memevents(now);
         let pending = self.killer.waiting_for().map(|flight| flight.moments.signalled);
         match self.policy.admit(trigger, now, pending, &self.tunables) {
-            Admission::Ignored => {}
-            Admission::Skipped => self.plan(trigger),
+            Admission::Ignored => self.gate.passed(now),
+            Admission::Skipped => {
+                self.gate.passed(now);
+                self.plan(trigger);
+            }
             Admission::Evaluate { watermarks } => {
                 self.stop_waiting();
                 self.evaluate(trigger, now, watermarks);

@@ -36,6 +36,14 @@ impl WakeGate {
         self.held = reclaiming;
     }
 
+    /// No look was taken, as a kill is waited for: what is due comes after the spacing. Were it to
+    /// stay due, it would leave the loop no time to sleep.
+    pub fn passed(&mut self, now: MonoTime) {
+        if self.is_due(now) {
+            self.opens = now.plus_millis(self.spacing_ms);
+        }
+    }
+
     /// When a look is due without another sign; None for never.
     #[must_use]
     pub fn due(&self) -> Option<MonoTime> {
@@ -63,6 +71,17 @@ mod tests {
         assert!(gate.knock(ms(5)));
         gate.looked(ms(5), false);
         assert_eq!(gate.due(), None);
+    }
+
+    #[test]
+    fn a_look_that_cannot_be_taken_now_is_due_later_and_not_all_the_time() {
+        let mut gate = WakeGate::new(100);
+        gate.looked(ms(5), true);
+        gate.passed(ms(50));
+        assert_eq!(gate.due(), Some(ms(105)));
+        gate.passed(ms(106));
+        assert!(!gate.is_due(ms(106)));
+        assert_eq!(gate.due(), Some(ms(206)));
     }
 
     #[test]
