@@ -26,6 +26,7 @@ use crate::processes::Who;
 use crate::report::EventLog;
 use crate::report::KillInfo;
 use crate::units::Kib;
+use rustix::io::Errno;
 
 impl Daemon {
     /// Looks once and does what the verdict says.
@@ -139,8 +140,12 @@ impl Daemon {
     /// pidfd is opened first, so what is read afterwards is of the process it names or of none.
     fn open_same(&self, candidate: &Candidate, start_time: u64) -> Result<PidFd, KillError> {
         let pid = candidate.pid.get();
-        let pidfd = PidFd::open(pid).map_err(|_| KillError::Gone)?;
-        let stat = self.proc.stat(pid).map_err(|_| KillError::Gone)?;
+        let pidfd = PidFd::open(pid).map_err(|errno| match errno {
+            // The id is a thread's by now (EINVAL, on newer kernels ENOENT), or nobody's.
+            Errno::SRCH | Errno::INVAL | Errno::NOENT => KillError::Gone,
+            other => KillError::Refused(other),
+        })?;
+        let stat = self.proc.stat(pid)?;
         let same = stat.start_time == start_time && pidfd.holds_its_pid();
         if same {
             Ok(pidfd)
@@ -152,8 +157,8 @@ impl Daemon {
     /// Reads all that will be said about the victim. Nothing is read of it after the signal.
     fn describe(&self, candidate: &Candidate) -> Result<Victim, KillError> {
         let pid = candidate.pid.get();
-        let status = self.proc.status(pid).map_err(|_| KillError::Gone)?;
-        let name = self.proc.name(pid).map_err(|_| KillError::Gone)?;
+        let status = self.proc.status(pid)?;
+        let name = self.proc.name(pid)?;
         let (rss, swap) = match (status.rss, status.swap) {
             (Some(rss), swap) => (rss, swap.unwrap_or(Kib::ZERO)),
             // The leader has left; the memory is seen through a thread that has not.
@@ -267,6 +272,10 @@ impl Daemon {
         match error {
             KillError::Dying => {}
             KillError::Gone => drop(self.registry.remove(id)),
+            // The daemon's own want, not the candidate's: the next search tries it again.
+            KillError::Refused(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
+                self.notices.not_killed(MonoTime::now(), candidate.pid.get(), &errno);
+            }
             KillError::Refused(errno) => {
                 log::error!("cannot kill process {}: {errno}", candidate.pid);
                 self.registry.remove(id);

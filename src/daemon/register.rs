@@ -156,6 +156,8 @@ impl Daemon {
             // Out of descriptors: known by its start time until it is to be killed.
             Err(_) => None,
         };
+        // So is it where descriptors run short: what a kill opens must find some left.
+        let held = pidfd.as_ref().is_some_and(|pidfd| self.searcher.may_keep(pidfd));
         let owner = self.proc.owner(pid).map_err(|_| Refusal::Gone)?;
         if !wanted.rights.covers(owner) {
             return Err(Refusal::NotYours);
@@ -165,7 +167,7 @@ impl Daemon {
             return Err(Refusal::Owner { is: owner, said: wanted.uid });
         }
         let mut start_time = 0;
-        if pidfd.is_none() || owner == 0 {
+        if !held || owner == 0 {
             let stat = self.proc.stat(pid).map_err(|_| Refusal::Gone)?;
             if stat.is_kernel_thread() {
                 return Err(Refusal::KernelThread);
@@ -174,7 +176,7 @@ impl Daemon {
         }
         self.write_adj(wanted, pidfd.as_ref())?;
         let mut record = Record::new(wanted.pid, wanted.uid, stored, now);
-        record.pidfd = pidfd;
+        record.pidfd = pidfd.filter(|_| held);
         record.claim = Some(wanted.client);
         record.start_time = start_time;
         Ok(record)

@@ -132,6 +132,7 @@ pub struct Notices {
     unreadable: RateLimit,
     not_recorded: RateLimit,
     nobody: RateLimit,
+    not_killed: RateLimit,
     /// `--dry-run`: whom it would kill.
     pub dry_run: RateLimit,
 }
@@ -144,6 +145,7 @@ impl Default for Notices {
             unreadable: limit(),
             not_recorded: limit(),
             nobody: limit(),
+            not_killed: limit(),
             dry_run: limit(),
         }
     }
@@ -175,6 +177,13 @@ impl Notices {
     pub fn not_recorded(&mut self, now: MonoTime, why: &dyn fmt::Display) {
         if let Some(skipped) = self.not_recorded.admit(now) {
             log::warn!("the event record of a kill is lost: {why}{skipped}");
+        }
+    }
+
+    /// A candidate that the daemon lacks the means to kill just now.
+    pub fn not_killed(&mut self, now: MonoTime, pid: i32, why: &dyn fmt::Display) {
+        if let Some(skipped) = self.not_killed.admit(now) {
+            log::error!("process {pid} cannot be killed now: {why}{skipped}");
         }
     }
 

@@ -9,6 +9,7 @@ pub mod reaper;
 
 use crate::clock::MonoTime;
 use crate::kernel::process::ProcDir;
+use crate::kernel::process::ProcError;
 use crate::kernel::process::Stat;
 use crate::kernel::process::TaskName;
 use crate::oom_score_adj::OomScoreAdj;
@@ -51,6 +52,16 @@ pub enum KillError {
     Dying,
     /// The signal was refused.
     Refused(Errno),
+}
+
+impl From<ProcError> for KillError {
+    fn from(error: ProcError) -> Self {
+        match error {
+            ProcError::Gone | ProcError::Malformed(_) => Self::Gone,
+            ProcError::Denied => Self::Refused(Errno::ACCESS),
+            ProcError::Other(errno) => Self::Refused(errno),
+        }
+    }
 }
 
 /// A victim between its signal and the proof of its end.

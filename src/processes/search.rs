@@ -16,6 +16,8 @@ use crate::units::Kib;
 use crate::units::PageSize;
 use crate::units::Pages;
 use rustix::process::Resource;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 
 /// A process that may be killed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ pub struct Searcher {
     adopter: Option<Adopter>,
     allocations: Allocations,
     statm_budget: usize,
+    first_spare: i32,
     scale: Scale,
     counted: bool,
     min_adj: OomScoreAdj,
@@ -73,8 +76,10 @@ impl Searcher {
         });
         let page = PageSize::of_this_kernel();
         let descriptors = rustix::process::getrlimit(Resource::Nofile).current;
-        let budget = size::statm_budget(descriptors.unwrap_or(u64::MAX), size::memory(page));
-        Self::with(adopter, page, budget)
+        let descriptors = descriptors.unwrap_or(u64::MAX);
+        let budget = size::statm_budget(descriptors, size::memory(page));
+        let spare = size::first_spare_descriptor(descriptors);
+        Self { first_spare: spare, ..Self::with(adopter, page, budget) }
     }
 
     /// A searcher that holds up to `statm_budget` files open (see [`super::statm_budget`]).
@@ -84,6 +89,7 @@ impl Searcher {
             adopter,
             allocations: Allocations::open(),
             statm_budget,
+            first_spare: i32::MAX,
             scale: Scale { page: PageSizeOrSmall(page), ..Scale::default() },
             counted: false,
             min_adj: OomScoreAdj::MAX,
@@ -101,10 +107,19 @@ impl Searcher {
             return;
         }
         if let Ok(statm) = proc.open_statm(record.pid().get()) {
+            if !self.may_keep(&statm) {
+                return;
+            }
             // The kernel's buffer is made by the first read: now, not when memory is short.
             let _ = ProcDir::held_rss(&statm);
             registry.hold_statm(id, statm);
         }
+    }
+
+    /// Whether a descriptor may stay with a registered process: enough are left for a kill.
+    #[must_use]
+    pub fn may_keep(&self, descriptor: impl AsFd) -> bool {
+        descriptor.as_fd().as_raw_fd() < self.first_spare
     }
 
     /// Begins a new search from adj 1000 down to `min_adj`, never below 0. `by_size` takes the

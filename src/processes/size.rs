@@ -30,6 +30,15 @@ pub fn statm_budget(descriptors: u64, memory: Pages) -> usize {
     usize::try_from((descriptors / 4).min(pages)).unwrap_or(usize::MAX)
 }
 
+/// Below this number a descriptor may stay with a registered process; those from it on are for
+/// clients, for victims, and for the files that are opened on the way to a kill.
+#[must_use]
+pub fn first_spare_descriptor(descriptors: u64) -> i32 {
+    const SPARE: u64 = 96;
+    let spare = SPARE.min(descriptors.div_ceil(2));
+    i32::try_from(descriptors.saturating_sub(spare)).unwrap_or(i32::MAX)
+}
+
 /// All memory of this machine; 0 if it cannot be read. Allocates.
 pub(super) fn memory(page: PageSize) -> Pages {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();

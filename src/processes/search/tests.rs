@@ -185,6 +185,19 @@ fn size_files_are_held_only_where_sizes_decide_and_within_the_budget() {
 }
 
 #[test]
+fn some_descriptors_are_never_given_to_registered_processes() {
+    assert_eq!(size::first_spare_descriptor(1024), 928);
+    assert_eq!(size::first_spare_descriptor(41), 20);
+    assert_eq!(size::first_spare_descriptor(u64::MAX), i32::MAX);
+    let holder = Holder::new(1);
+    let mut registry = Registry::with_capacity(1);
+    let searcher = Searcher { first_spare: 0, ..searcher(None) };
+    let id = register(&mut registry, holder.pid(), 0, MonoTime::ZERO);
+    searcher.hold_size(&mut registry, &proc(), id);
+    assert_eq!(registry.held_statm(), 0);
+}
+
+#[test]
 fn registered_and_adopted_processes_share_one_order() {
     let young = Holder::new(1).at(973);
     let low = Holder::new(1).at(972);
