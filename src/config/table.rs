@@ -115,7 +115,7 @@ pub static TABLE: &[Tunable] = &[
         scope: Scope::Full("ro.config.per_app_memcg"),
         kind: boolean!(per_app_memcg),
         reinit: false,
-        meaning: "write a memory protection for each registered app's cgroup",
+        meaning: "set the memory.soft_limit_in_bytes (cgroup v1) or memory.low (v2) of apps by their adj",
     },
     Tunable {
         name: "log_stats",

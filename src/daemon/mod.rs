@@ -23,6 +23,8 @@ use crate::config::Options;
 use crate::config::Tunables;
 use crate::control::auth::Authority;
 use crate::control::server::Server;
+use crate::kernel::memcg::MemcgError;
+use crate::kernel::memcg::MemoryCgroups;
 use crate::kernel::memevents::Event;
 use crate::kernel::memevents::MemEvents;
 use crate::kernel::memevents::ReclaimTracker;
@@ -80,6 +82,7 @@ pub struct Daemon {
     sampler: Sampler,
     sample: Sample,
     proc: ProcDir,
+    memcg: Result<MemoryCgroups, MemcgError>,
     registry: Registry,
     searcher: Searcher,
     policy: Policy,
@@ -160,6 +163,7 @@ impl Daemon {
             sampler,
             sample: Sample::default(),
             proc,
+            memcg: MemoryCgroups::find(),
             registry: Registry::with_capacity(1024),
             searcher,
             policy: Policy::new(page),

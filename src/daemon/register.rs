@@ -8,6 +8,8 @@ use super::Daemon;
 use super::Token;
 use crate::clock::MonoTime;
 use crate::control::auth::Rights;
+use crate::kernel::memcg::protected_bytes;
+use crate::kernel::memcg::MemcgError;
 use crate::kernel::process::ProcError;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
@@ -17,6 +19,9 @@ use crate::processes::Record;
 use rustix::io::Errno;
 use std::fmt;
 use std::io::Write;
+
+/// Android's user `system`.
+const SYSTEM_UID: u32 = 1000;
 
 /// What a client asks to be registered.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +86,8 @@ impl Daemon {
                     return Err(Refusal::NotYours);
                 }
                 self.write_adj(wanted, record.pidfd.as_ref())?;
+                let memcg = self.protect(wanted, record.pidfd.as_ref());
+                self.note_unprotected(wanted, now, memcg);
                 self.registry.set_adj(id, stored, now);
                 self.searcher.hold_size(&mut self.registry, &self.proc, id);
                 if let Some(record) = self.registry.get_mut(id) {
@@ -90,6 +97,8 @@ impl Daemon {
             }
         }
         let record = self.new_record(wanted, stored, now)?;
+        let memcg = self.protect(wanted, record.pidfd.as_ref());
+        self.note_unprotected(wanted, now, memcg);
         self.forget(wanted.pid);
         let id = self.registry.insert(record);
         self.searcher.hold_size(&mut self.registry, &self.proc, id);
@@ -205,6 +214,35 @@ impl Daemon {
                 log::warn!("oom_score_adj of process {pid} stays as it is: {error}");
                 Ok(())
             }
+        }
+    }
+
+    /// With per_app_memcg: leaves an app's cgroup as much memory as the adj asked for is worth.
+    fn protect(&self, wanted: &Registration, pidfd: Option<&PidFd>) -> Result<(), MemcgError> {
+        if !(self.tunables.per_app_memcg && wanted.is_app) {
+            return Ok(());
+        }
+        let memcg = self.memcg.as_ref().map_err(|error| *error)?;
+        let file = memcg.open(&self.proc, wanted.pid.get())?;
+        if pidfd.is_some_and(|pidfd| !pidfd.holds_its_pid()) {
+            return Err(MemcgError::Process(ProcError::Gone));
+        }
+        memcg.protect(&file, protected_bytes(wanted.adj))
+    }
+
+    fn note_unprotected(
+        &mut self,
+        wanted: &Registration,
+        now: MonoTime,
+        outcome: Result<(), MemcgError>,
+    ) {
+        // Android's system_server has no group of its own.
+        let system_server = wanted.adj == OomScoreAdj::SYSTEM && wanted.uid == SYSTEM_UID;
+        match outcome {
+            Err(error) if !system_server => {
+                self.notices.unprotected(now, wanted.pid.get(), &error);
+            }
+            _ => {}
         }
     }
 

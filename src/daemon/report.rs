@@ -133,6 +133,7 @@ pub struct Notices {
     not_recorded: RateLimit,
     nobody: RateLimit,
     not_killed: RateLimit,
+    unprotected: RateLimit,
     /// `--dry-run`: whom it would kill.
     pub dry_run: RateLimit,
 }
@@ -146,6 +147,7 @@ impl Default for Notices {
             not_recorded: limit(),
             nobody: limit(),
             not_killed: limit(),
+            unprotected: limit(),
             dry_run: limit(),
         }
     }
@@ -163,6 +165,13 @@ impl Notices {
     pub fn not_registered(&mut self, now: MonoTime, pid: i32, why: &dyn fmt::Display) {
         if let Some(skipped) = self.refused.admit(now) {
             log::warn!("process {pid} is not registered or removed: {why}{skipped}");
+        }
+    }
+
+    /// An app whose cgroup per_app_memcg could not protect. It is registered all the same.
+    pub fn unprotected(&mut self, now: MonoTime, pid: i32, why: &dyn fmt::Display) {
+        if let Some(skipped) = self.unprotected.admit(now) {
+            log::warn!("memory of process {pid} is not protected: {why}{skipped}");
         }
     }
 

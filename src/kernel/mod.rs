@@ -1,5 +1,6 @@
 //! What the kernel says about memory, read into one [`Sample`]; and what it says about a process.
 
+pub mod memcg;
 pub mod memevents;
 pub mod meminfo;
 pub mod pressure;

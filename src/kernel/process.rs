@@ -316,6 +316,11 @@ impl ProcDir {
         self.open_at(format_args!("{pid}/oom_score_adj"), OFlags::WRONLY)
     }
 
+    /// Opens `cgroup`, the groups that the process is in.
+    pub(super) fn open_cgroup(&self, pid: i32) -> Result<OwnedFd, ProcError> {
+        self.open_at(format_args!("{pid}/cgroup"), OFlags::RDONLY)
+    }
+
     /// The effective user id, as owner of the process's directory.
     ///
     /// # Errors
