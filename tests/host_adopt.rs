@@ -102,11 +102,16 @@ impl Namespace {
 
     /// Starts a daemon, under a shell that is its parent; its socket.
     fn daemon(&mut self, args: &[String]) -> PathBuf {
+        self.daemon_after("", args)
+    }
+
+    /// The same after the parent has done something.
+    fn daemon_after(&mut self, first: &str, args: &[String]) -> PathBuf {
         let socket = self.dir.join("lmkd.sock");
         let args = args.join(" ");
         // What follows the daemon keeps the shell from becoming it.
         self.run(&format!(
-            "bash -c 'echo 1000 >/proc/self/oom_score_adj; echo parent $$ >&2; {BINARY} --socket {} {args}; exit $?' &",
+            "bash -c 'echo 1000 >/proc/self/oom_score_adj; {first} {BINARY} --socket {} {args}; exit $?' &",
             socket.display()
         ));
         self.log.wait_for(1, "next victims");
@@ -212,6 +217,72 @@ fn a_process_that_took_over_the_id_of_a_registered_one_is_not_killed() {
     assert!(line.contains("Kill 'last'"), "{line}");
     space.log.wait_for(1, "a kill is due");
     assert_eq!(space.log.with("Kill '").len(), 1);
+}
+
+/// Registered processes die unannounced, protected ones take over their ids, and kills go on all
+/// the while. How many ids is set by `REUSED_IDS`.
+fn reuse_ids(test: &str, first: &str) {
+    const ROUND: usize = 50;
+    let Some(mut pressure) = Pressure::prepare(test) else { return };
+    let Some(mut space) = Namespace::make(test) else { return };
+    let mut args = pressure.args();
+    args.push("--no-adopt".to_owned());
+    args.push("--set=debug=false".to_owned());
+    let socket = space.daemon_after(first, &args);
+    let client = Raw::connect(&socket);
+    let daemon: i32 = space.ask("pgrep -x lmkd").parse().unwrap();
+    let ids = std::env::var("REUSED_IDS").map_or(2000, |text| text.parse().unwrap());
+    let dir = space.dir.display().to_string();
+    space.run(&format!(
+        "ln -s $(command -v sleep) {dir}/registered; ln -s registered {dir}/protected"
+    ));
+    // Fills the ids from 10000 on; prints which of them it got.
+    space.run(&format!(
+        "fill() {{ p=10000; got=; while [ $p -lt {} ]; do echo $((p - 1)) >/proc/sys/kernel/ns_last_pid; \
+         {dir}/$1 600 >/dev/null 2>&1 & got=\"$got $!\"; p=$((p + 1)); done; echo $got; }}",
+        10_000 + ROUND
+    ));
+    let all: Vec<String> = (10_000..10_000 + ROUND).map(|pid| pid.to_string()).collect();
+    let all = all.join(" ");
+    let mut registered = 0;
+    pressure.rise();
+    for round in 0..ids / ROUND {
+        let got = space.ask("fill registered");
+        assert_eq!(got, all, "somebody else starts processes here");
+        for pid in 10_000..10_000 + i32::try_from(ROUND).unwrap() {
+            client.words(&[PROCPRIO, pid, 10_001, 900]);
+        }
+        client.barrier();
+        registered += ROUND;
+        // Every other round the daemon meets deaths, newcomers and pressure all at once.
+        let stop = round % 2 == 0;
+        let pause = if stop { format!("kill -STOP {daemon};") } else { String::new() };
+        let resume = if stop { format!("kill -CONT {daemon};") } else { String::new() };
+        let got = space.ask(&format!(
+            "{pause} kill -KILL {all} 2>/dev/null; wait {all} 2>/dev/null; fill protected; {resume}"
+        ));
+        assert_eq!(got, all, "somebody else starts processes here");
+        client.barrier();
+        let alive = space.ask("n=0; for p in $got; do kill -0 $p && n=$((n + 1)); done; echo $n");
+        assert_eq!(alive, ROUND.to_string());
+        space.run("kill -KILL $got; wait $got 2>/dev/null");
+    }
+    assert!(registered > 0);
+    // Kills there were, and none of a protected process.
+    let last = space.sleeper("last", 0);
+    client.words(&[PROCPRIO, last, 10_001, 0]);
+    space.log.wait_for(1, "Kill 'last'");
+    assert_eq!(space.log.with("protected"), [""; 0]);
+}
+
+#[test]
+fn protected_processes_that_take_over_registered_ids_are_never_hit() {
+    reuse_ids("reused ids", "");
+}
+
+#[test]
+fn nor_are_they_where_descriptors_have_run_out() {
+    reuse_ids("reused ids without pidfds", "ulimit -n 40;");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use host::wire::TARGET;
 use host::wire::UPDATE_PROPS;
 use lmkd::control::client::BootAnswer;
 use lmkd::control::wire::KillCount;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -409,6 +410,47 @@ fn processes_that_die_give_their_descriptors_back() {
     assert!(daemon.descriptors() > before);
     drop(apps);
     until("the descriptors", || (daemon.descriptors() <= before).then_some(()));
+}
+
+#[test]
+fn another_user_may_register_and_remove_its_own_processes_and_nothing_else() {
+    const USER: u32 = 23_456;
+    let daemon = Daemon::start(&[]);
+    if !rustix::process::geteuid().is_root() {
+        host::skip("another user", "only root can become another user");
+        return;
+    }
+    // The socket is not for others unless the operator opens it.
+    let anyone = std::fs::Permissions::from_mode(0o666);
+    std::fs::set_permissions(&daemon.socket, anyone).unwrap();
+    let own = App::of_user("com.example.own", USER);
+    let foreign = App::start("com.example.foreign");
+    let foreign_before = foreign.adj();
+    let user = USER.cast_signed();
+    std::thread::scope(|scope| {
+        let as_user = || {
+            // Of this thread alone, as the system call has it.
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(USER)).unwrap();
+            let client = daemon.raw();
+            client.words(&[PROCPRIO, own.pid(), user, 800]);
+            client.words(&[PROCPRIO, foreign.pid(), user, 900]);
+            client.words(&[PROCPRIO, foreign.pid(), APP_UID, 900]);
+            client.words(&[PROCPRIO, foreign.pid(), 0, 900]);
+            client.barrier();
+            // No answer, no effect.
+            client.words(&[UPDATE_PROPS]);
+            client.words(&[BOOT_COMPLETED]);
+            client.words(&[SUBSCRIBE, 0]);
+            client.words(&[TARGET, 1024, 0]);
+            client.barrier();
+        };
+        scope.spawn(as_user).join().unwrap();
+    });
+    assert_eq!(own.adj(), 800);
+    assert_eq!(foreign.adj(), foreign_before);
+    // What it asked for has not been done.
+    let mut client = daemon.client();
+    assert_eq!(client.boot_completed().unwrap(), BootAnswer::Done);
 }
 
 #[test]

@@ -151,6 +151,14 @@ impl Daemon {
             .sum()
     }
 
+    /// Minor and major page faults.
+    pub fn page_faults(&self) -> (u64, u64) {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        // From the state on, the third field of proc_pid_stat(5).
+        (fields[10 - 3].parse().unwrap(), fields[12 - 3].parse().unwrap())
+    }
+
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
