@@ -278,7 +278,8 @@ impl Guard {
         let status = self.proc.status(pid).map_err(|_| KillError::Gone)?;
         let name = self.proc.name(pid).map_err(|_| KillError::Gone)?;
         let (rss, swap) = (status.rss.unwrap_or(Kib::ZERO), status.swap.unwrap_or(Kib::ZERO));
-        let victim = Victim { pid, uid: status.uid, adj, name, rss, swap, stat: None };
+        let threads = status.threads;
+        let victim = Victim { pid, uid: status.uid, adj, name, rss, swap, threads, stat: None };
         // What was read is of the process that the pidfd means, if that still has the id.
         if pidfd.has_exited() || !pidfd.holds_its_pid() {
             return Err(KillError::Gone);
@@ -288,7 +289,7 @@ impl Guard {
             log::info!("dry run, would: {}", report::KillLine { victim: &victim, why: &why });
             return Ok(());
         }
-        raise::raise(&self.proc, pid);
+        raise::raise(&self.proc, pid, threads);
         let raised = MonoTime::now();
         pidfd.kill().map_err(|errno| match errno {
             Errno::SRCH => KillError::Gone,
