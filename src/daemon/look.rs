@@ -268,17 +268,19 @@ impl Daemon {
     }
 
     fn passed_over(&mut self, candidate: &Candidate, error: KillError) {
-        let Who::Registered(id) = candidate.who else { return };
+        if !matches!(candidate.who, Who::Registered(_)) {
+            return;
+        }
         match error {
             KillError::Dying => {}
-            KillError::Gone => drop(self.registry.remove(id)),
+            KillError::Gone => self.forget(candidate.pid),
             // The daemon's own want, not the candidate's: the next search tries it again.
             KillError::Refused(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
                 self.notices.not_killed(MonoTime::now(), candidate.pid.get(), &errno);
             }
             KillError::Refused(errno) => {
                 log::error!("cannot kill process {}: {errno}", candidate.pid);
-                self.registry.remove(id);
+                self.forget(candidate.pid);
             }
         }
     }

@@ -141,7 +141,8 @@ impl Daemon {
         }
     }
 
-    /// Drops the record of a pid; closing its pidfd takes it out of the epoll set.
+    /// Drops the record of a pid. Its pidfd is taken out of the epoll set by hand: the watchdog's
+    /// duplicate of it would keep it there.
     pub(super) fn forget(&mut self, pid: Pid) {
         if let Some(record) = self.registry.by_pid(pid).and_then(|id| self.registry.remove(id)) {
             if let Some(pidfd) = &record.pidfd {
