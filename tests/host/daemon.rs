@@ -83,9 +83,14 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it with `--no-adopt` and these arguments, and waits until it listens.
     pub fn start(args: &[&str]) -> Self {
+        Self::start_under(&[], args)
+    }
+
+    /// The same, by a command that becomes the daemon.
+    pub fn start_under(launcher: &[&str], args: &[&str]) -> Self {
         let dir = own_dir();
         let socket = dir.join("lmkd.sock");
-        let (child, log) = spawn(&socket, args);
+        let (child, log) = spawn(launcher, &socket, args);
         Self { child, dir, socket, log }
     }
 
@@ -93,7 +98,7 @@ impl Daemon {
     pub fn restart(&mut self, args: &[&str]) {
         self.signal(Signal::TERM);
         assert!(self.child.wait().unwrap().success());
-        (self.child, self.log) = spawn(&self.socket, args);
+        (self.child, self.log) = spawn(&[], &self.socket, args);
     }
 
     pub fn pid(&self) -> i32 {
@@ -181,8 +186,10 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(socket: &std::path::Path, args: &[&str]) -> (Child, Log) {
-    let mut child = Command::new(BINARY)
+fn spawn(launcher: &[&str], socket: &std::path::Path, args: &[&str]) -> (Child, Log) {
+    let words = [launcher, &[BINARY]].concat();
+    let mut child = Command::new(words[0])
+        .args(&words[1..])
         .arg("--no-adopt")
         .arg("--socket")
         .arg(socket)
