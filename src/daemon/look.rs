@@ -129,7 +129,11 @@ impl Daemon {
                 let record = self.registry.get(id).ok_or(KillError::Gone)?;
                 match &record.pidfd {
                     Some(pidfd) => pidfd.try_clone().map_err(KillError::Refused),
-                    None => self.open_same(candidate, record.start_time),
+                    None => {
+                        let pidfd = self.open_same(candidate, record.start_time)?;
+                        let same = self.may_be_of(record) && pidfd.holds_its_pid();
+                        same.then_some(pidfd).ok_or(KillError::Gone)
+                    }
                 }
             }
             Who::Adopted { start_time } => self.open_same(candidate, start_time),

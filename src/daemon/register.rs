@@ -130,15 +130,23 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether a record's process still holds its id: by its pidfd, else by its start time.
+    /// Whether a record's process still holds its id: by its pidfd, else by start time and user.
     fn is_same(&self, record: &Record) -> bool {
         match &record.pidfd {
             Some(pidfd) => pidfd.holds_its_pid(),
             None => {
                 let stat = self.proc.stat(record.pid().get());
-                stat.is_ok_and(|stat| stat.start_time == record.start_time)
+                let started = stat.is_ok_and(|stat| stat.start_time == record.start_time);
+                started && self.may_be_of(record)
             }
         }
+    }
+
+    /// Whether a record's id is its user's now, or root's: that of a process which has not taken
+    /// its user yet, or which hides from it.
+    pub(super) fn may_be_of(&self, record: &Record) -> bool {
+        let owner = self.proc.owner(record.pid().get());
+        owner.is_ok_and(|owner| owner == record.uid || owner == 0)
     }
 
     /// Drops the record of a pid. Its pidfd is taken out of the epoll set by hand: the watchdog's
