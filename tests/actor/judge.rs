@@ -86,10 +86,20 @@ fn every_victim_died_of_it(outcome: &Outcome, kills: &[u32]) -> Check {
 
 fn no_oom_kill(outcome: &Outcome) -> Check {
     let (before, after) = outcome.oom_kills;
-    let marked =
-        outcome.trace.iter().filter(|(_, event)| matches!(event, Event::OomKill(_))).count();
-    let detail = format!("oom_kill {before} to {after}, {marked} marked");
-    ("the kernel's OOM killer stayed out", before == after && marked == 0, detail)
+    // Out of memory while a victim is on its way out, the kernel marks that one, so that it may use
+    // the reserves, and kills nobody: that is no kill of its own, and it is not counted.
+    let mut signalled = Vec::new();
+    let (mut helped, mut chosen) = (0, 0);
+    for (_, event) in &outcome.trace {
+        match event {
+            Event::Kill(pid) => signalled.push(*pid),
+            Event::OomKill(pid) if signalled.contains(pid) => helped += 1,
+            Event::OomKill(_) => chosen += 1,
+            Event::Exit(_) => {}
+        }
+    }
+    let detail = format!("oom_kill {before} to {after}, chosen {chosen}, helped out {helped}");
+    ("the kernel's OOM killer stayed out", before == after && chosen == 0, detail)
 }
 
 fn protected_alive(outcome: &Outcome) -> Check {

@@ -12,7 +12,7 @@ pub enum Event {
     Kill(u32),
     /// This process has given its memory back.
     Exit(u32),
-    /// The kernel's OOM killer chose this pid.
+    /// The kernel's OOM killer chose this pid, or found it dying already.
     OomKill(u32),
 }
 
