@@ -56,20 +56,18 @@ impl Log {
     #[track_caller]
     pub fn wait_for(&self, count: usize, text: &str) -> usize {
         let find = |lines: &[String]| {
-            lines
-                .iter()
-                .enumerate()
-                .filter(|(_, line)| line.contains(text))
-                .nth(count - 1)
-                .map(|(index, _)| index)
+            let found = lines.iter().enumerate().filter(|(_, line)| line.contains(text));
+            found.map(|(index, _)| index).nth(count - 1)
         };
-        let lines = self.lines.0.lock().unwrap();
-        let (lines, _) = self
-            .lines
-            .1
-            .wait_timeout_while(lines, PATIENCE, |lines| find(lines).is_none())
-            .unwrap();
-        find(&lines).unwrap_or_else(|| panic!("no '{text}' (no. {count}) in\n{}", lines.join("\n")))
+        let (lock, changed) = &*self.lines;
+        let lines = lock.lock().unwrap();
+        let lines =
+            changed.wait_timeout_while(lines, PATIENCE, |lines| find(lines).is_none()).unwrap().0;
+        let found = find(&lines);
+        let all = lines.join("\n");
+        // A panic must not poison it: the lines are printed once more at the daemon's end.
+        drop(lines);
+        found.unwrap_or_else(|| panic!("no '{text}' (no. {count}) in\n{all}"))
     }
 }
 
@@ -187,12 +185,16 @@ impl Drop for Daemon {
 }
 
 fn spawn(launcher: &[&str], socket: &std::path::Path, args: &[&str]) -> (Child, Log) {
+    // The pressure that other tests make is none of its business.
+    let deaf = ["--set=psi_partial_stall_ms=0", "--set=psi_complete_stall_ms=0"];
+    let watches = args.iter().any(|arg| arg.starts_with("--psi"));
     let words = [launcher, &[BINARY]].concat();
     let mut child = Command::new(words[0])
         .args(&words[1..])
         .arg("--no-adopt")
         .arg("--socket")
         .arg(socket)
+        .args(deaf.iter().filter(|_| !watches))
         .args(args)
         .env_remove("ANDROID_SOCKET_lmkd")
         .env_remove("JOURNAL_STREAM")
@@ -203,5 +205,6 @@ fn spawn(launcher: &[&str], socket: &std::path::Path, args: &[&str]) -> (Child, 
     let log = Log::follow(child.stderr.take().unwrap());
     // The last of what it says at its start.
     log.wait_for(1, "next victims");
+    log.wait_for(1, "reclaim: ");
     (child, log)
 }

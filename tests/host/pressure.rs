@@ -11,7 +11,7 @@ use std::process::Command;
 use std::process::Stdio;
 
 const LIMIT: &str = "16M";
-const FILE: &str = "64M";
+const FILE_BYTES: usize = 48 << 20;
 
 pub struct Pressure {
     /// The group's directories; the pressure file is in the first.
@@ -59,10 +59,9 @@ impl Pressure {
             .map(|group| format!("echo 0 >{}/cgroup.procs;", group.display()))
             .collect();
         let file = self.dir.join("file");
+        forget(&file).unwrap();
         let file = file.display();
-        let script = format!(
-            "{join} head -c {FILE} /dev/zero >{file} || exit; while :; do cat {file} >/dev/null; done"
-        );
+        let script = format!("{join} while :; do cat {file} >/dev/null; done");
         let child = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).spawn().unwrap();
         self.readers = Some(child);
     }
@@ -92,6 +91,16 @@ impl Drop for Pressure {
             }
         }
     }
+}
+
+/// Writes the file and drops it from the cache. Clean pages that the readers bring in can always
+/// be taken from them; with dirty ones the kernel would have to kill a reader now and then.
+fn forget(path: &Path) -> std::io::Result<()> {
+    fs::write(path, vec![0; FILE_BYTES])?;
+    let file = fs::File::open(path)?;
+    file.sync_all()?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    Ok(())
 }
 
 /// Makes the group: one directory with cgroup v2, two where memory is limited by v1.
