@@ -91,7 +91,8 @@ impl Drop for App {
 
 pub fn adj_of(pid: i32) -> i32 {
     let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
-    text.trim().parse().unwrap()
+    // The end of the file is asked for with a second read, which may find another number.
+    text.lines().next().unwrap().parse().unwrap()
 }
 
 /// A number of /proc/PID/status.
