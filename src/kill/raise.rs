@@ -34,7 +34,8 @@ pub fn raise(proc: &ProcDir, pid: i32, threads: u32) -> usize {
     raised
 }
 
-fn raise_thread(tid: i32) -> bool {
+/// Raises one thread. Whether anything could be done for it.
+pub fn raise_thread(tid: i32) -> bool {
     let normal = sched::set_normal(tid).is_ok();
     let nice = sched::set_nice(tid, -20).is_ok() || sched::set_nice(tid, 0).is_ok();
     normal || nice
