@@ -21,8 +21,8 @@ use crate::processes::ClientId;
 /// Least time between two sets of minfree levels, ms; one that comes sooner is applied then.
 const TARGET_SPACING_MS: i64 = 1000;
 
-/// Commands of one client that one turn of the loop serves, so that a flood leaves time for
-/// pressure and for the other clients.
+/// Commands that one turn of the loop serves, so that a flood leaves time for deaths and pressure.
+/// What is left over is readable at the next turn, when another client may come first.
 const COMMANDS_PER_TURN: usize = 256;
 
 /// What the daemon remembers of its clients' wishes.
@@ -31,9 +31,16 @@ pub(super) struct Clients {
     last_target: Option<MonoTime>,
     waiting_target: Option<Targets>,
     boot_handled: bool,
+    /// Commands that may still be served in this turn.
+    budget: usize,
 }
 
 impl Clients {
+    /// A turn of the loop begins.
+    pub(super) fn begin_turn(&mut self) {
+        self.budget = COMMANDS_PER_TURN;
+    }
+
     /// When minfree levels that came too soon are to be applied.
     pub(super) fn target_due(&self) -> Option<MonoTime> {
         self.waiting_target.and(self.last_target).map(|at| at.plus_millis(TARGET_SPACING_MS))
@@ -59,7 +66,8 @@ impl Daemon {
     /// A client has sent or hung up. What it sent before hanging up is served first.
     pub(super) fn client_event(&mut self, id: ClientId) {
         let mut buffer = [0; wire::REQUEST_MAX];
-        for _ in 0..COMMANDS_PER_TURN {
+        while let Some(left) = self.clients.budget.checked_sub(1) {
+            self.clients.budget = left;
             match self.server.receive(id, &mut buffer) {
                 Received::Packet { len, from } => {
                     let datagram = buffer.get(..len).unwrap_or(&[]);

@@ -199,11 +199,14 @@ impl Daemon {
 
     /// Waits on the victim from now on.
     pub(super) fn wait_for_exit(&mut self, id: FlightId) {
-        if let Some(flight) = self.killer.flight(id) {
-            if let Err(error) = self.reactor.add(flight.pidfd(), Token::Victim(id)) {
-                // Without the event the wait ends with kill_timeout_ms.
-                log::error!("cannot wait for process {}: {error}", flight.victim.pid);
-            }
+        if let Some(evicted) = self.killer.take_evicted() {
+            self.reactor.remove(evicted.pidfd());
+        }
+        let Some(flight) = self.killer.flight(id) else { return };
+        if let Err(error) = self.reactor.add(flight.pidfd(), Token::Victim(id)) {
+            // Its exit would never be seen: with kill_timeout_ms of 0 the wait would not end.
+            log::error!("cannot wait for process {}: {error}", flight.victim.pid);
+            self.killer.give_up_waiting();
         }
     }
 

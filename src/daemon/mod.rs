@@ -61,6 +61,8 @@ const SCARCITY_SPACING_MS: u32 = 100;
 /// Everything the loop owns.
 pub struct Daemon {
     own_pid: i32,
+    /// At the start; see [`Daemon::register`].
+    ancestors: Vec<i32>,
     options: Options,
     settings: settings::Settings,
     tunables: Tunables,
@@ -144,6 +146,7 @@ impl Daemon {
         );
         let mut daemon = Self {
             authority: Authority::of_this_platform(),
+            ancestors: register::ancestors(&proc),
             own_pid: rustix::process::getpid().as_raw_nonzero().get(),
             options,
             settings,
@@ -201,7 +204,8 @@ impl Daemon {
         };
         self.woken = MonoTime::now();
         self.begin_handler(self.woken);
-        // Deaths and clients first: the decision then sees the registry as it is.
+        // Deaths first, so that the decision sees who is left; then pressure; and clients last, so
+        // that a flood of commands delays no kill.
         let mut pressure = None;
         for index in 0..count {
             let Some(ready) = self.reactor.ready(index) else { continue };
@@ -209,11 +213,8 @@ impl Daemon {
                 Token::Pressure(level) => {
                     pressure = pressure.max(self.pressure_event(level, ready))
                 }
-                Token::MemEvents => {}
-                _ => {
-                    self.serve(ready);
-                    self.begin_handler(MonoTime::now());
-                }
+                Token::MemEvents | Token::Listener | Token::Client(_) => {}
+                _ => self.serve(ready),
             }
         }
         if let Some(level) = pressure {
@@ -222,6 +223,14 @@ impl Daemon {
         self.begin_handler(MonoTime::now());
         self.serve_memevents();
         self.begin_handler(MonoTime::now());
+        self.clients.begin_turn();
+        for index in 0..count {
+            let Some(ready) = self.reactor.ready(index) else { continue };
+            if matches!(ready.token, Token::Listener | Token::Client(_)) {
+                self.serve(ready);
+                self.begin_handler(MonoTime::now());
+            }
+        }
         self.serve_timers();
         self.begin_handler(MonoTime::now());
     }

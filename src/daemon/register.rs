@@ -4,12 +4,14 @@
 //! first, then the file, and if the pidfd's process still holds its id, the file is of the same
 //! process. A refused registration has changed nothing.
 
+use super::report::Notices;
 use super::Daemon;
 use super::Token;
 use crate::clock::MonoTime;
 use crate::control::auth::Rights;
 use crate::kernel::memcg::protected_bytes;
 use crate::kernel::memcg::MemcgError;
+use crate::kernel::process::ProcDir;
 use crate::kernel::process::ProcError;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
@@ -41,6 +43,8 @@ pub(super) struct Registration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Myself,
+    Ancestor,
+    Shielded,
     Gone,
     Thread,
     KernelThread,
@@ -54,6 +58,8 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Myself => write!(f, "this is the daemon itself"),
+            Self::Ancestor => write!(f, "it is an ancestor of the daemon"),
+            Self::Shielded => write!(f, "only root may put a process below oom_score_adj 0"),
             Self::Gone => write!(f, "no such process"),
             Self::Thread => write!(f, "this is a thread's id, not a process's"),
             Self::KernelThread => write!(f, "this is a thread of the kernel"),
@@ -67,11 +73,27 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// The processes above this one, up to init, which is left out: it can never be registered.
+pub(super) fn ancestors(proc: &ProcDir) -> Vec<i32> {
+    const DEEPEST: usize = 64;
+    let parent = |pid: &i32| proc.stat(*pid).ok().map(|stat| stat.ppid).filter(|pid| *pid > 1);
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    std::iter::successors(parent(&own), parent).take(DEEPEST).collect()
+}
+
 impl Daemon {
     /// Registers a process or moves a registered one to another adj.
     pub(super) fn register(&mut self, wanted: &Registration) -> Result<(), Refusal> {
-        if wanted.pid.get() == self.own_pid {
+        let pid = wanted.pid.get();
+        if pid == self.own_pid {
             return Err(Refusal::Myself);
+        }
+        // Those of the start may have died since, and their ids been used again.
+        if self.ancestors.contains(&pid) && ancestors(&self.proc).contains(&pid) {
+            return Err(Refusal::Ancestor);
+        }
+        if wanted.rights != Rights::All && wanted.adj < OomScoreAdj::FOREGROUND {
+            return Err(Refusal::Shielded);
         }
         let now = MonoTime::now();
         let stored = self.stored_adj(wanted);
@@ -85,7 +107,7 @@ impl Daemon {
                 if !wanted.rights.covers(record.uid) {
                     return Err(Refusal::NotYours);
                 }
-                self.write_adj(wanted, record.pidfd.as_ref())?;
+                write_adj(&self.proc, &mut self.notices, wanted, record.pidfd.as_ref())?;
                 let memcg = self.protect(wanted, record.pidfd.as_ref());
                 self.note_unprotected(wanted, now, memcg);
                 self.registry.set_adj(id, stored, now);
@@ -160,7 +182,7 @@ impl Daemon {
     }
 
     fn new_record(
-        &self,
+        &mut self,
         wanted: &Registration,
         stored: OomScoreAdj,
         now: MonoTime,
@@ -192,38 +214,12 @@ impl Daemon {
             }
             start_time = stat.start_time;
         }
-        self.write_adj(wanted, pidfd.as_ref())?;
+        write_adj(&self.proc, &mut self.notices, wanted, pidfd.as_ref())?;
         let mut record = Record::new(wanted.pid, wanted.uid, stored, now);
         record.pidfd = pidfd.filter(|_| held);
         record.claim = Some(wanted.client);
         record.start_time = start_time;
         Ok(record)
-    }
-
-    fn write_adj(&self, wanted: &Registration, pidfd: Option<&PidFd>) -> Result<(), Refusal> {
-        let pid = wanted.pid.get();
-        let file = self.proc.open_oom_score_adj(pid).map_err(|error| match error {
-            ProcError::Gone => Refusal::Gone,
-            other => Refusal::Adj(other),
-        })?;
-        if pidfd.is_some_and(|pidfd| !pidfd.holds_its_pid()) {
-            return Err(Refusal::Gone);
-        }
-        let mut text = [0_u8; 8];
-        let mut out = &mut text[..];
-        // Five characters at most.
-        let _ = write!(out, "{}", wanted.adj);
-        let left = out.len();
-        let text = text.get(..text.len().saturating_sub(left)).unwrap_or(&[]);
-        match rustix::io::write(&file, text) {
-            Ok(_) => Ok(()),
-            Err(Errno::SRCH) => Err(Refusal::Gone),
-            // The kernel's own killer would then go by another rank than ours; still worth knowing.
-            Err(error) => {
-                log::warn!("oom_score_adj of process {pid} stays as it is: {error}");
-                Ok(())
-            }
-        }
     }
 
     /// With per_app_memcg: leaves an app's cgroup as much memory as the adj asked for is worth.
@@ -263,6 +259,38 @@ impl Daemon {
             OomScoreAdj::PERCEPTIBLE
         } else {
             wanted.adj
+        }
+    }
+}
+
+/// Writes oom_score_adj if the file's process is still the one that the pidfd means.
+fn write_adj(
+    proc: &ProcDir,
+    notices: &mut Notices,
+    wanted: &Registration,
+    pidfd: Option<&PidFd>,
+) -> Result<(), Refusal> {
+    let pid = wanted.pid.get();
+    let file = proc.open_oom_score_adj(pid).map_err(|error| match error {
+        ProcError::Gone => Refusal::Gone,
+        other => Refusal::Adj(other),
+    })?;
+    if pidfd.is_some_and(|pidfd| !pidfd.holds_its_pid()) {
+        return Err(Refusal::Gone);
+    }
+    let mut text = [0_u8; 8];
+    let mut out = &mut text[..];
+    // Five characters at most.
+    let _ = write!(out, "{}", wanted.adj);
+    let left = out.len();
+    let text = text.get(..text.len().saturating_sub(left)).unwrap_or(&[]);
+    match rustix::io::write(&file, text) {
+        Ok(_) => Ok(()),
+        Err(Errno::SRCH) => Err(Refusal::Gone),
+        // The kernel's own killer would then go by another rank than ours; still worth knowing.
+        Err(error) => {
+            notices.adj_kept(MonoTime::now(), pid, &error);
+            Ok(())
         }
     }
 }

@@ -129,6 +129,7 @@ pub fn kill_stat(flight: &Flight, seen: Option<(&Signals, &Sample)>, page: PageS
 /// Lines that may come in bursts exactly when the system is starved: one a second of each kind.
 pub struct Notices {
     refused: RateLimit,
+    adj_kept: RateLimit,
     unreadable: RateLimit,
     not_recorded: RateLimit,
     nobody: RateLimit,
@@ -143,6 +144,7 @@ impl Default for Notices {
         let limit = || RateLimit::every_millis(1000);
         Self {
             refused: limit(),
+            adj_kept: limit(),
             unreadable: limit(),
             not_recorded: limit(),
             nobody: limit(),
@@ -179,6 +181,14 @@ impl Notices {
     pub fn unreadable(&mut self, now: MonoTime, why: &dyn fmt::Display) {
         if let Some(skipped) = self.unreadable.admit(now) {
             log::error!("no decision this time: {why}{skipped}");
+        }
+    }
+
+    /// A process is registered, but its own oom_score_adj could not be set: the kernel's killer
+    /// would go by another rank than this daemon.
+    pub fn adj_kept(&mut self, now: MonoTime, pid: i32, why: &dyn fmt::Display) {
+        if let Some(skipped) = self.adj_kept.admit(now) {
+            log::warn!("oom_score_adj of process {pid} stays as it is: {why}{skipped}");
         }
     }
 

@@ -13,6 +13,7 @@ use crate::report::event_log::LOGD_SOCKET;
 use crate::report::EventLog;
 use anyhow::Context;
 use std::fmt::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -106,6 +107,8 @@ pub(super) fn open_event_log(file: Option<&Path>) -> EventLog {
         Some(path) => std::fs::OpenOptions::new()
             .append(true)
             .create(true)
+            // A pipe or terminal that nobody reads loses records instead of stopping the loop.
+            .custom_flags(libc::O_NONBLOCK)
             .open(path)
             .map(|file| EventLog::Json(file.into())),
         None if cfg!(target_os = "android") => {

@@ -100,6 +100,7 @@ pub struct Killer {
     flights: [Option<Flight>; reaper::PLACES],
     current: Option<FlightId>,
     next_ticket: u32,
+    evicted: Option<Flight>,
     reaper: Reaper,
     tells_exit: bool,
     /// Counts and durations of the run.
@@ -114,6 +115,7 @@ impl Killer {
             flights: std::array::from_fn(|_| None),
             current: None,
             next_ticket: 1,
+            evicted: None,
             reaper: Reaper::start(),
             tells_exit: PidFd::kernel_tells_exit(),
             ledger: Ledger::default(),
@@ -207,11 +209,16 @@ impl Killer {
         self.ledger.count_kill(victim.adj, &moments);
         let flight = Flight { victim, cause, moments, pidfd, ticket, timed_out: false };
         if let Some(slot) = self.flights.get_mut(usize::from(place)) {
-            *slot = Some(flight);
+            self.evicted = slot.replace(flight);
         }
         let id = FlightId { place, ticket };
         self.current.get_or_insert(id);
         id
+    }
+
+    /// The victim that had to make room for the latest one, to be taken out of the epoll set.
+    pub fn take_evicted(&mut self) -> Option<Flight> {
+        self.evicted.take()
     }
 
     /// An empty place; if all are taken, that of the victim longest on watch.
