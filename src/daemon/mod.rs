@@ -214,7 +214,10 @@ impl Daemon {
                     pressure = pressure.max(self.pressure_event(level, ready))
                 }
                 Token::MemEvents | Token::Listener | Token::Client(_) => {}
-                _ => self.serve(ready),
+                _ => {
+                    self.serve(ready);
+                    self.begin_handler(MonoTime::now());
+                }
             }
         }
         if let Some(level) = pressure {

@@ -18,6 +18,7 @@ use crate::pidfd::PidFd;
 use crate::processes::ClientId;
 use crate::processes::Pid;
 use crate::processes::Record;
+use crate::processes::RecordId;
 use rustix::io::Errno;
 use std::fmt;
 use std::io::Write;
@@ -98,24 +99,10 @@ impl Daemon {
         let now = MonoTime::now();
         let stored = self.stored_adj(wanted);
         if let Some(id) = self.registry.by_pid(wanted.pid) {
-            let record = self.registry.get(id).ok_or(Refusal::Gone)?;
-            // One whose id has passed to another process is made anew below.
-            if self.is_same(record) {
-                if record.claim.is_some_and(|claim| claim != wanted.client) {
-                    return Err(Refusal::Claimed);
-                }
-                if !wanted.rights.covers(record.uid) {
-                    return Err(Refusal::NotYours);
-                }
-                write_adj(&self.proc, &mut self.notices, wanted, record.pidfd.as_ref())?;
-                let memcg = self.protect(wanted, record.pidfd.as_ref());
-                self.note_unprotected(wanted, now, memcg);
-                self.registry.set_adj(id, stored, now);
-                self.searcher.hold_size(&mut self.registry, &self.proc, id);
-                if let Some(record) = self.registry.get_mut(id) {
-                    record.claim = Some(wanted.client);
-                }
-                return Ok(());
+            match self.move_record(id, wanted, stored, now) {
+                // Its id has passed to another process, or to nobody.
+                Err(Refusal::Gone) => {}
+                done => return done,
             }
         }
         let record = self.new_record(wanted, stored, now)?;
@@ -129,6 +116,40 @@ impl Daemon {
                 // It stays registered: its death is noticed when it is chosen.
                 log::warn!("the exit of process {} will not be noticed: {error}", wanted.pid);
             }
+        }
+        Ok(())
+    }
+
+    /// Gives a registered process another adj. Refused as gone if it no longer holds its id.
+    fn move_record(
+        &mut self,
+        id: RecordId,
+        wanted: &Registration,
+        stored: OomScoreAdj,
+        now: MonoTime,
+    ) -> Result<(), Refusal> {
+        let record = self.registry.get(id).ok_or(Refusal::Gone)?;
+        let refusal = if record.claim.is_some_and(|claim| claim != wanted.client) {
+            Some(Refusal::Claimed)
+        } else if !wanted.rights.covers(record.uid) {
+            Some(Refusal::NotYours)
+        } else {
+            None
+        };
+        // With a pidfd the write itself makes sure of that, so that it is asked but once.
+        if (refusal.is_some() || record.pidfd.is_none()) && !self.is_same(record) {
+            return Err(Refusal::Gone);
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        write_adj(&self.proc, &mut self.notices, wanted, record.pidfd.as_ref())?;
+        let memcg = self.protect(wanted, record.pidfd.as_ref());
+        self.note_unprotected(wanted, now, memcg);
+        self.registry.set_adj(id, stored, now);
+        self.searcher.hold_size(&mut self.registry, &self.proc, id);
+        if let Some(record) = self.registry.get_mut(id) {
+            record.claim = Some(wanted.client);
         }
         Ok(())
     }
