@@ -174,7 +174,7 @@ impl Daemon {
         Ok(Victim { pid, uid, adj, name, rss, swap, threads: status.threads, stat })
     }
 
-    fn memory_of_threads(&self, pid: i32) -> Option<(Kib, Kib)> {
+    pub(super) fn memory_of_threads(&self, pid: i32) -> Option<(Kib, Kib)> {
         let mut found = None;
         let _ = self.proc.threads(pid, |tid| {
             if let Ok(status) = self.proc.thread_status(pid, tid) {
@@ -269,7 +269,7 @@ impl Daemon {
         }
     }
 
-    fn why<'a>(&'a self, cause: &'a Cause, signals: &'a Signals) -> Why<'a> {
+    pub(super) fn why<'a>(&'a self, cause: &'a Cause, signals: &'a Signals) -> Why<'a> {
         let (tunables, sample, page) = (&self.tunables, &self.sample, self.page);
         Why { cause, signals, tunables, sample, page }
     }

@@ -15,6 +15,7 @@ mod reactor;
 mod register;
 mod report;
 mod settings;
+mod warm;
 mod watchdog;
 mod welcome;
 
@@ -109,6 +110,7 @@ impl Daemon {
     pub fn run(options: Options) -> anyhow::Result<()> {
         let mut daemon = Self::start(options)?;
         daemon.welcome();
+        daemon.warm_up();
         privilege::harden();
         while !daemon.stop {
             daemon.step();

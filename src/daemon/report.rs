@@ -71,7 +71,7 @@ pub fn log_timeout(flight: &Flight, release: Option<Release>, timeout_ms: i64) {
 }
 
 /// The time of each step, from the event on, in microseconds.
-struct Steps<'a>(&'a Moments);
+pub struct Steps<'a>(pub &'a Moments);
 
 impl fmt::Display for Steps<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

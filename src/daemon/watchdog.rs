@@ -227,6 +227,7 @@ impl Guard {
     fn run(mut self) {
         // One above the loop's: a loop that spins leaves no CPU to its equals.
         let _ = sched::set_fifo(0, 2);
+        sched::touch_stack::<{ 64 * 1024 }>();
         let mut suspect = 0;
         while self.shared.sleep() {
             // In this order: a handler that begins now either sees that the timer is to be armed,

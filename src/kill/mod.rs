@@ -122,6 +122,11 @@ impl Killer {
         }
     }
 
+    /// Makes the reaper thread go its round once, without a victim.
+    pub fn warm_up(&self) {
+        self.reaper.ring();
+    }
+
     /// The victim that is waited for: no other is chosen meanwhile.
     #[must_use]
     pub fn waiting_for(&self) -> Option<&Flight> {

@@ -22,6 +22,9 @@ pub const PLACES: usize = 16;
 /// busy, and its own exit is likely to get there first.
 const MOST_TRIES: u32 = 20;
 
+/// The thread's stack, bytes.
+const STACK: usize = 64 * 1024;
+
 /// What became of a victim's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Release {
@@ -97,7 +100,7 @@ impl Reaper {
         let theirs = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("lmkd_reaper".to_owned())
-            .stack_size(64 * 1024)
+            .stack_size(STACK)
             .spawn(move || theirs.run())?;
         Ok(shared)
     }
@@ -114,6 +117,12 @@ impl Reaper {
         };
         // Dropped outside the lock: closing a descriptor is a system call.
         drop(old);
+        self.ring();
+    }
+
+    /// Wakes the thread.
+    pub(super) fn ring(&self) {
+        let Some(shared) = &self.shared else { return };
         // Cannot block: the counter would have to be at its 64-bit end.
         let _ = rustix::io::write(&shared.bell, &1_u64.to_ne_bytes());
     }
@@ -131,6 +140,7 @@ impl Shared {
         // An ordinary thread: the loop's real-time class is not inherited, since this thread is
         // started before the loop takes it.
         let _ = sys::sched::set_nice(0, -20);
+        sys::sched::touch_stack::<{ STACK / 4 }>();
         let mut count = [0_u8; 8];
         loop {
             if !matches!(rustix::io::read(&self.bell, &mut count), Ok(_) | Err(Errno::INTR)) {

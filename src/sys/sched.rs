@@ -61,6 +61,13 @@ pub fn lock_memory() -> Result<(), Errno> {
     Ok(())
 }
 
+/// Makes the next `BYTES` of this thread's stack present, so that [`lock_memory`] keeps them.
+#[inline(never)]
+pub fn touch_stack<const BYTES: usize>() {
+    let bytes = [0_u8; BYTES];
+    std::hint::black_box(&bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
