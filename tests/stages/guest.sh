@@ -21,7 +21,12 @@ mkdir -p "$logs"
 RUSTFLAGS="-C target-feature=+crt-static" \
     cargo build -q --release --target "$target" --bin lmkd --example actor || exit 1
 built=target/$target/release
-if ! pocket_prepare "${GUEST_BINARY:-$built/lmkd}=/system/bin/lmkd" "$built/examples/actor=/system/bin/actor"; then
+memevents=$(RUSTFLAGS="-C target-feature=+crt-static" \
+    cargo test -q --release --target "$target" --test memevents --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*memevents-[^"]*\)".*/\1/p' | tail -n 1)
+[ -n "$memevents" ] || exit 1
+if ! pocket_prepare "${GUEST_BINARY:-$built/lmkd}=/system/bin/lmkd" "$built/examples/actor=/system/bin/actor" \
+    "$memevents=/system/bin/memevents"; then
     report skip "guest: the Debian packages of the device could not be downloaded"
     exit 0
 fi
@@ -68,6 +73,21 @@ scenario() {
 for name in ${GUEST_SCENARIOS:-slow-growth slow-growth-zram anonymous-only spike thrashing}; do
     check "guest $POCKET_KERNEL $name" scenario "$name" "${GUEST_DAEMON:-lmkd}"
 done
+
+# The ring of direct-reclaim events against the kernel's own counters, while one process takes all the memory.
+memevents_match() {
+    local log=$logs/memevents.log status
+    pocket_boot "$logs/memevents.console" || return 1
+    pocket_adb shell "LMKD_TEST_MAY_EXHAUST_MEMORY=1 timeout 60 memevents --nocapture" >"$log" 2>&1
+    status=$?
+    pocket_stop
+    cat "$log"
+    # A test that skipped itself has shown nothing.
+    [ "$status" -eq 0 ] && grep -q allocstall "$log"
+}
+if [ -z "${GUEST_SCENARIOS:-}" ]; then
+    check "guest $POCKET_KERNEL: reclaim events match allocstall" memevents_match
+fi
 
 # The suite's own test: what it asserts must not hold without a daemon.
 without_daemon_it_fails() {
