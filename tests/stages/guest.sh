@@ -67,7 +67,7 @@ scenario() {
     slow-growth-zram) play "$1" "$2" "$zram" --cache 40 --hog 250 --speed 25 --kills 3 ;;
     anonymous-only) play "$1" "$2" 'echo 3 >/proc/sys/vm/drop_caches' --hog 300 --speed 25 --kills 3 ;;
     spike) play "$1" "$2" "$zram" --cache 40 --hog 210 --speed 400 --kills 2 ;;
-    thrashing) play "$1" "$2" : --cache 200 --hog 200 --speed 25 --kills 2 ;;
+    thrashing) play "$1" "$2" : --cache 200 --hog 200 --speed 25 --kills 1 ;;
     esac
 }
 
