@@ -9,6 +9,7 @@ use super::Token;
 use crate::clock::MonoTime;
 use crate::control::wire::Event;
 use crate::control::wire::KillNotice;
+use crate::kernel::Meminfo;
 use crate::kill::ledger::Moments;
 use crate::kill::Flight;
 use crate::kill::FlightId;
@@ -46,10 +47,18 @@ impl Daemon {
                 self.evaluate(trigger, now, watermarks);
                 let reclaim = self.sample.reclaim.unwrap_or_default();
                 let reclaiming = reclaim.kswapd_awake || reclaim.direct_since.is_some();
-                self.gate.looked(now, reclaiming);
+                self.gate.looked(now, reclaiming || self.nothing_left());
                 self.plan(trigger);
             }
         }
+    }
+
+    /// Whether file cache and free swap together could not lift free memory over the high watermark.
+    /// kswapd gives up in this state and is not woken again, and nothing stalls: until it ends,
+    /// looking is the only way to hear of the next shortage before it is one.
+    fn nothing_left(&self) -> bool {
+        let Meminfo { active_file, inactive_file, swap_free, .. } = self.sample.meminfo;
+        active_file + inactive_file + swap_free < self.high_watermark
     }
 
     fn plan(&mut self, trigger: Trigger) {
@@ -66,6 +75,9 @@ impl Daemon {
             self.policy.read_failed(trigger);
             self.notices.unreadable(now, &error);
             return;
+        }
+        if let Some(watermarks) = &self.sample.watermarks {
+            self.high_watermark = watermarks.high;
         }
         let verdict = self.policy.evaluate(trigger, &self.sample, &self.tunables);
         if let Some(cause) = verdict.cause {

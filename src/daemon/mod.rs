@@ -46,6 +46,7 @@ use crate::report::EventLog;
 use crate::report::TraceMarker;
 use crate::sys::signal::SignalFd;
 use crate::units::PageSize;
+use crate::units::Pages;
 use anyhow::Context;
 use opening::Opening;
 use reactor::Reactor;
@@ -84,6 +85,8 @@ pub struct Daemon {
     vendor: Option<(i32, i32)>,
     sampler: Sampler,
     sample: Sample,
+    /// The last one read.
+    high_watermark: Pages,
     proc: ProcDir,
     memcg: Result<MemoryCgroups, MemcgError>,
     registry: Registry,
@@ -167,6 +170,7 @@ impl Daemon {
             vendor: None,
             sampler,
             sample: Sample::default(),
+            high_watermark: Pages::ZERO,
             proc,
             memcg: MemoryCgroups::find(),
             registry: Registry::with_capacity(1024),
