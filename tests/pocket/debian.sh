@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # What the pocket device is made of: Debian packages, downloaded and unpacked under target/pocket, never installed.
-# The machine's own apt set-up is neither read (beyond proxies) nor changed.
+# Of the machine's own apt set-up only the mirror and proxies are read; nothing of it is changed.
 
 POCKET_DIR=${POCKET_DIR:-$PWD/target/pocket}
 POCKET_SUITE=bookworm
-POCKET_MIRROR=${POCKET_MIRROR:-http://deb.debian.org}
+# The server of this machine's own Debian sources.
+POCKET_MIRROR=${POCKET_MIRROR:-$(debian_mirror)}
 
 # debian_apt ARCH TOOL ARGUMENTS... : apt-get or apt-cache on sources and state folders of our own.
 debian_apt() {

@@ -14,14 +14,16 @@ version=$(rustc --version | cut -d' ' -f2)
 
 # std_sources: prints where std's sources of this version are, downloading them if need be.
 std_sources() {
-    local source state=$work/apt key=/usr/share/keyrings/debian-archive-keyring.gpg
+    local source mirror state=$work/apt key=/usr/share/keyrings/debian-archive-keyring.gpg
     for source in "$sysroot/lib/rustlib/src/rust" "$work/rust-src/usr/src/rustc-$version"; do
         [ -e "$source/library/std/Cargo.toml" ] && { echo "$source"; return; }
     done
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || return
+    mirror=$(debian_mirror)
+    [ -n "$mirror" ] || return
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
     : >"$state/status"
-    printf 'deb [signed-by=%s] http://deb.debian.org/debian %s main\n' \
+    printf "deb [signed-by=%s] $mirror/debian %s main\n" \
         "$key" trixie "$key" trixie-backports "$key" sid >"$state/sources.list"
     set -- -q -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=- \
         -o Dir::State::lists="$state/lists" -o Dir::State::status="$state/status" -o Dir::Cache="$state/cache" \

@@ -52,3 +52,10 @@ cargo_results() {
         fi
     done
 }
+
+# debian_mirror: the server that this machine's own apt gets Debian from, without the last /debian.
+debian_mirror() {
+    # apt's own words, not the shell's.
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(SITE)' 2>/dev/null | sed -n 's|/debian/*$||p' | head -n 1
+}
