@@ -14,6 +14,7 @@ use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
+use std::fs;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
@@ -59,7 +60,7 @@ fn measure(children: &[Child]) {
         let pid = Pid::new(i32::try_from(child.id()).unwrap()).unwrap();
         let record = Record::new(pid, 0, OomScoreAdj::FOREGROUND, MonoTime::ZERO);
         let id = registry.insert(record);
-        searcher.hold_size(&mut registry, &proc, id);
+        searcher.hold_size(&mut registry, &proc, id, false);
         files.push(File::open(format!("/proc/{pid}/statm")).unwrap());
     }
     assert_eq!(registry.held_statm(), children.len());
@@ -105,6 +106,21 @@ fn measure(children: &[Child]) {
     row("heaviest, sizes known from just before", median(known));
     row("heaviest, sizes known, 64 kB in swap", median(swapped));
     row("heaviest of the machine, none registered", median(adopted));
+    // Above adj 200 the age decides.
+    for child in children {
+        fs::write(format!("/proc/{}/oom_score_adj", child.id()), "900").unwrap();
+    }
+    let mut oldest = Vec::new();
+    for _ in 0..ROUNDS {
+        adopting.start(floor, false, Kib::ZERO);
+        oldest.push(micros(|| {
+            black_box(adopting.next(&mut nobody, &proc));
+        }));
+    }
+    row("oldest of the machine, none registered", median(oldest));
+    for child in children {
+        fs::write(format!("/proc/{}/oom_score_adj", child.id()), "0").unwrap();
+    }
 }
 
 fn main() {
@@ -121,7 +137,7 @@ fn main() {
         .unwrap();
     heavy.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
     many.0.push(heavy);
-    for count in [1000, 5000] {
+    for count in [1000, 2000, 5000] {
         many.0.extend((many.0.len()..count).map(|_| spawn()));
         measure(&many.0);
     }

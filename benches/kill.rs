@@ -1,18 +1,25 @@
 //! How long a kill takes: from the wake-up to the signal, and from the signal to the exit.
 //!
-//! `cargo bench --bench kill -- [signal|exit] [N]`: one part only, N kills of each kind. The
+//! `cargo bench --bench kill -- [signal|event|calls|exit] [N]`: one part only, N kills of each kind. The
 //! real-time class and the starved victims need CAP_SYS_NICE; the wake-ups need a memory cgroup.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
 use lmkd::clock::MonoTime;
+use lmkd::control::client::Client;
 use lmkd::control::client::KillEvent;
 use lmkd::control::wire::Event;
+use lmkd::control::wire::KillCount;
+use lmkd::control::wire::Target;
+use lmkd::control::wire::Targets;
 use lmkd::kernel::process::ProcDir;
 use lmkd::kill::raise;
 use lmkd::kill::reaper::Reaper;
+use lmkd::kill::reaper::Signalled;
+use lmkd::oom_score_adj::OomScoreAdj;
 use lmkd::pidfd::PidFd;
+use lmkd::units::Pages;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use std::fs;
@@ -40,11 +47,17 @@ fn main() {
     let number = args.iter().find_map(|arg| arg.parse().ok());
     let wants = |part: &str| {
         args.iter().any(|arg| arg == part)
-            || !args.iter().any(|arg| arg == "signal" || arg == "exit")
+            || !args.iter().any(|arg| ["signal", "event", "calls", "exit"].contains(&arg.as_str()))
     };
     support::print_circumstances();
     if wants("signal") {
-        wake_to_signal(number.unwrap_or(50));
+        wake_to_signal(number.unwrap_or(200));
+    }
+    if wants("event") {
+        event_to_signal(number.unwrap_or(50));
+    }
+    if wants("calls") {
+        system_calls();
     }
     if wants("exit") {
         signal_to_exit(number.unwrap_or(11));
@@ -116,51 +129,108 @@ impl Drop for Pressure {
     }
 }
 
+/// Every look kills: sampled memory is below any level of `everything_is_too_little`, and after a
+/// death the next look is at once.
+fn eager() -> Vec<String> {
+    ["--set=use_psi=false", "--set=use_minfree_levels=true"].map(str::to_owned).into()
+}
+
+fn everything_is_too_little() -> Targets {
+    let level = Target { minfree: Pages(i64::from(i32::MAX)), adj: OomScoreAdj::FOREGROUND };
+    Targets::new(&[level]).unwrap()
+}
+
 fn wake_to_signal(kills: usize) {
-    println!("From the wake-up to SIGKILL, microseconds, {kills} kills each; the first is not in the others.\n");
-    println!("| registered | order | first | p50 | p99 | max | p50 to decision | p50 to raised |");
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("From the wake-up to SIGKILL, microseconds, {kills} kills each; the first is not in the others. Every look reads zoneinfo too.\n");
+    println!(
+        "| registered | order | CPUs | first | p50 | p99 | max | p50 to decision | p50 to raised | kills |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut sleepers = Sleepers::start(0);
     for registered in [10, 1000, 5000, 10_000] {
         while sleepers.0.len() < registered {
             sleepers.0.push(support::sleeper());
         }
         for heaviest in [false, true] {
-            if let Err(error) = kill_some(&mut sleepers, heaviest, kills) {
-                println!("\nNo pressure can be made here: {error}");
-                return;
+            for busy in [false, true] {
+                let _hogs = busy.then(Hogs::start);
+                let daemon = Daemon::start(&eager());
+                let log = kill_some(&daemon, &mut sleepers, heaviest, kills, |client| {
+                    client.set_targets(&everything_is_too_little()).unwrap();
+                });
+                let order = if heaviest { "heaviest" } else { "least recent" };
+                let cpus = if busy { "a hog on each" } else { "no hogs" };
+                println!("| {registered} | {order} | {cpus} | {}", steps(&log, kills));
             }
         }
     }
     println!();
 }
 
-fn kill_some(sleepers: &mut Sleepers, heaviest: bool, kills: usize) -> std::io::Result<()> {
-    let pressure = Pressure::rise()?;
-    let args = pressure.args();
+/// The same where a pressure event is the wake-up: one in two seconds at most without
+/// CAP_SYS_RESOURCE.
+fn event_to_signal(kills: usize) {
+    println!("From the pressure event to SIGKILL, microseconds, {kills} kills each.\n");
+    println!("| registered | order | first | p50 | p99 | max | p50 to decision | p50 to raised | kills |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let mut sleepers = Sleepers::start(10);
+    let pressure = match Pressure::rise() {
+        Ok(pressure) => pressure,
+        Err(error) => return println!("\nNo pressure can be made here: {error}"),
+    };
+    let daemon = Daemon::start(&pressure.args());
+    let log = kill_some(&daemon, &mut sleepers, false, kills, |_| {});
+    println!("| 10 | least recent | {}\n", steps(&log, kills));
+}
+
+/// Registers all, lets them be killed one after the other, and replaces the dead of a small number.
+/// The daemon's log.
+fn kill_some(
+    daemon: &Daemon,
+    sleepers: &mut Sleepers,
+    heaviest: bool,
+    kills: usize,
+    begin: impl FnOnce(&mut Client),
+) -> String {
     // At or below 200 the heaviest goes first.
     let adj = if heaviest { 100 } else { 900 };
-    let daemon = Daemon::start(&args);
+    let replace = sleepers.0.len() < kills;
     let mut client = daemon.connect();
     client.set_timeout(Some(Duration::from_secs(120))).unwrap();
     client.subscribe(Event::Kill).unwrap();
     for pid in sleepers.pids() {
         client.register(&process(pid, adj)).unwrap();
     }
+    client.kill_count(KillCount::Total).unwrap();
+    begin(&mut client);
+    // One that is reaped late is not in the log if sixteen others were killed since.
+    let kills = if replace { kills } else { kills * 2 };
     for _ in 0..=kills {
         let KillEvent::Killed(killed) = client.next_event().unwrap() else { continue };
         let victim = sleepers.0.iter_mut().find(|child| pid_of(child) == killed.pid).unwrap();
         victim.wait().unwrap();
-        // As many as before, from now on.
-        *victim = support::sleeper();
-        client.register(&process(pid_of(victim), adj)).unwrap();
+        if replace {
+            *victim = support::sleeper();
+            client.register(&process(pid_of(victim), adj)).unwrap();
+        }
     }
-    let log = daemon.log();
+    daemon.stop();
+    for child in &mut sleepers.0 {
+        if child.try_wait().unwrap().is_some() {
+            *child = support::sleeper();
+        }
+    }
+    daemon.log()
+}
+
+/// What the ledger says of the kills, as the rest of a table's row.
+fn steps(log: &str, most: usize) -> String {
     let moments = |after: &str| -> Vec<f64> {
         let lines = log
             .lines()
             .filter(|line| line.contains(" lmkd I Proven:") || line.contains(" lmkd I Gone:"));
-        lines
+        let kills = lines.take(most.saturating_add(1));
+        kills
             .filter_map(|line| line.split_once(after)?.1.split_once("us")?.0.parse().ok())
             .collect()
     };
@@ -172,17 +242,87 @@ fn kill_some(sleepers: &mut Sleepers, heaviest: bool, kills: usize) -> std::io::
     let (first, signalled) = split(moments(" signalled "));
     let (_, decided) = split(moments(" decided "));
     let (_, raised) = split(moments(" raised "));
-    println!(
-        "| {} | {} | {first} | {} | {} | {} | {} | {} |",
-        sleepers.0.len(),
-        if heaviest { "heaviest" } else { "least recent" },
+    format!(
+        "{first} | {} | {} | {} | {} | {} | {} |",
         percentile(&signalled, 50),
         percentile(&signalled, 99),
         percentile(&signalled, 100),
         percentile(&decided, 50),
         percentile(&raised, 50),
+        signalled.len(),
+    )
+}
+
+// ---- system calls ----
+
+/// What strace(1) sees of the loop, from one wait for events to the next.
+#[derive(Default)]
+struct Turn {
+    calls: usize,
+    /// As many of them were made when the victim was signalled.
+    to_signal: Option<usize>,
+    looked: bool,
+}
+
+fn system_calls() {
+    let kills = 20;
+    println!("System calls from the wake-up on, median (`strace -f`).\n");
+    let turns = |args: &[String], work: &dyn Fn(&Daemon)| {
+        let file = std::env::temp_dir().join(format!("lmkd-bench-{}.strace", std::process::id()));
+        let path = file.to_str().unwrap();
+        let daemon = Daemon::start_under(&["strace", "-f", "-o", path], args);
+        work(&daemon);
+        drop(daemon);
+        let trace = fs::read_to_string(&file).unwrap();
+        let _ = fs::remove_file(&file);
+        loop_turns(&trace)
+    };
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        return println!("strace is not here.\n");
+    }
+    let median = |mut counts: Vec<usize>| {
+        counts.sort_unstable();
+        counts[counts.len() / 2]
+    };
+    let idle = turns(&["--set=use_psi=false".to_owned()], &|daemon| {
+        drop(daemon.connect());
+        std::thread::sleep(Duration::from_secs(5));
+    });
+    let looks = idle.iter().filter(|turn| turn.looked && turn.to_signal.is_none());
+    println!(
+        "| a look that kills nobody | {} |\n| --- | --- |",
+        median(looks.map(|t| t.calls).collect())
     );
-    Ok(())
+    let killing = turns(&eager(), &|daemon| {
+        let mut sleepers = Sleepers::start(kills * 2);
+        kill_some(daemon, &mut sleepers, false, kills, |client| {
+            client.set_targets(&everything_is_too_little()).unwrap();
+        });
+    });
+    let to_signal: Vec<_> = killing.iter().filter_map(|turn| turn.to_signal).collect();
+    let all = killing.iter().filter(|turn| turn.to_signal.is_some()).map(|turn| turn.calls);
+    println!("| a kill, to the signal, the look included | {} |", median(to_signal));
+    println!("| a kill, to the next wait | {} |\n", median(all.collect()));
+}
+
+fn loop_turns(trace: &str) -> Vec<Turn> {
+    let daemon = trace.split(' ').next().unwrap();
+    let own = |line: &&str| line.split(' ').next() == Some(daemon) && !line.contains(" resumed>");
+    let mut turns = vec![];
+    let mut turn: Option<Turn> = None;
+    for line in trace.lines().filter(own) {
+        if line.contains(" epoll_pwait(") {
+            turns.extend(turn.replace(Turn::default()));
+            continue;
+        }
+        let Some(turn) = &mut turn else { continue };
+        turn.calls += 1;
+        turn.looked |= line.contains("\"nr_free_pages ");
+        if line.contains("SIGKILL") {
+            turn.to_signal = Some(turn.calls);
+        }
+    }
+    turns
 }
 
 // ---- from the signal to the exit ----
@@ -212,6 +352,8 @@ struct Kind {
 enum Raise {
     Nobody,
     Leader,
+    /// The leader before the signal, the other threads after it.
+    Around,
     All,
 }
 
@@ -242,12 +384,13 @@ const KINDS: [Kind; 8] = [
     kind("starved, 256 MiB, 64 threads", 256, 64, true),
 ];
 
-const ORDERS: [Order; 7] = [
+const ORDERS: [Order; 8] = [
     order("kill", Raise::Nobody, Raise::Nobody, false),
     order("kill, reap", Raise::Nobody, Raise::Nobody, true),
     order("raise all, kill", Raise::All, Raise::Nobody, false),
     order("raise leader, kill, reap", Raise::Leader, Raise::Nobody, true),
     order("raise all, kill, reap", Raise::All, Raise::Nobody, true),
+    order("raise leader, kill, raise rest, reap", Raise::Around, Raise::Around, true),
     order("kill, raise leader, reap", Raise::Nobody, Raise::Leader, true),
     order("kill, raise all, reap", Raise::Nobody, Raise::All, true),
 ];
@@ -342,21 +485,33 @@ fn one(kind: &Kind, order: &Order, proc: &ProcDir, reaper: &Reaper, ticket: u32)
         std::thread::sleep(Duration::from_millis(50));
     }
     let pidfd = PidFd::open(pid).unwrap();
-    let raise = |whom: Raise| match whom {
+    let threads = u32::try_from(kind.threads).unwrap();
+    let all = || raise::raise_leader(proc, pid, threads);
+    let mut rest = None;
+    let start = MonoTime::now();
+    match order.before {
         Raise::Nobody => {}
         Raise::Leader => {
             raise::raise_thread(pid);
         }
+        Raise::Around => rest = Some(all()),
         Raise::All => {
-            raise::raise(proc, pid, u32::try_from(kind.threads).unwrap());
+            all().raise();
         }
-    };
-    let start = MonoTime::now();
-    raise(order.before);
+    }
     pidfd.kill().unwrap();
-    raise(order.after);
+    match (order.after, rest) {
+        (Raise::Nobody, _) => {}
+        (Raise::Leader, _) => {
+            raise::raise_thread(pid);
+        }
+        (_, rest) => {
+            rest.unwrap_or_else(all).raise();
+        }
+    }
     if order.reap {
-        reaper.hand_over(0, ticket, &pidfd, pid, start);
+        let victim = Signalled { pid, ticket, may_be_frozen: false, at: start };
+        reaper.hand_over(0, &pidfd, victim);
     }
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     while !matches!(rustix::event::poll(&mut fds, None), Ok(1)) {}

@@ -62,14 +62,24 @@ impl Counter {
         Some(Self(child))
     }
 
-    /// Calls in all, and the table.
-    fn detach(self) -> (f64, String) {
+    /// How often each call was made, the most frequent first.
+    fn detach(self) -> Vec<(String, f64)> {
         let pid = rustix::process::Pid::from_raw(support::pid_of(&self.0)).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         let out = self.0.wait_with_output().unwrap();
         let table = String::from_utf8_lossy(&out.stderr).into_owned();
-        let total = table.lines().find(|line| line.ends_with(" total")).unwrap();
-        (total.split_whitespace().nth(3).unwrap().parse().unwrap(), table)
+        let rows = table.lines().skip_while(|line| !line.starts_with("---")).skip(1);
+        let rows = rows.take_while(|line| !line.starts_with("---"));
+        // Share, seconds, microseconds a call, calls, perhaps errors, name.
+        let mut calls: Vec<_> = rows
+            .map(|row| {
+                let mut fields = row.split_whitespace();
+                let count: f64 = fields.nth(3).unwrap().parse().unwrap();
+                (fields.last().unwrap().to_owned(), count)
+            })
+            .collect();
+        calls.sort_by(|a, b| b.1.total_cmp(&a.1));
+        calls
     }
 }
 
@@ -102,22 +112,34 @@ fn measure(known: &[i32], new: &[i32], adj: i32) -> [[f64; 2]; 2] {
     best
 }
 
-fn syscalls(known: &[i32], new: &[i32], adj: i32) -> Option<[f64; 2]> {
+/// Calls a command, in all and each, for commands about known and about new processes.
+fn syscalls(known: &[i32], new: &[i32], adj: i32) -> Option<[(f64, String); 2]> {
     let daemon = Daemon::start(&[]);
     let mut client = daemon.connect();
     burst(&mut client, known, adj);
-    let mut counts = [0.0; 2];
     let many: Vec<_> = known.iter().cycle().take(COMMANDS).copied().collect();
-    for (count, pids) in counts.iter_mut().zip([&many[..], new]) {
+    let mut count = |pids: &[i32]| {
         let counter = Counter::attach(&daemon)?;
         burst(&mut client, pids, adj);
-        let (calls, table) = counter.detach();
-        if std::env::var_os("VERBOSE").is_some() {
-            eprintln!("{table}");
-        }
-        *count = calls / f64::from(u32::try_from(pids.len()).unwrap());
-    }
-    Some(counts)
+        let commands = f64::from(u32::try_from(pids.len()).unwrap());
+        let mut calls = counter.detach();
+        calls.iter_mut().for_each(|(_, count)| *count /= commands);
+        let all = calls.iter().map(|(_, count)| count).sum();
+        let often = calls.iter().filter(|(_, count)| *count >= 0.005);
+        let each: Vec<_> = often.map(|(name, count)| format!("{name} {count:.2}")).collect();
+        Some((all, each.join(", ")))
+    };
+    Some([count(&many)?, count(new)?])
+}
+
+/// Bytes of the daemon's memory for each of these processes.
+fn memory(first: &[i32], more: &[i32], adj: i32) -> u64 {
+    let daemon = Daemon::start(&[]);
+    let mut client = daemon.connect();
+    burst(&mut client, first, adj);
+    let before = daemon.status("VmRSS");
+    burst(&mut client, more, adj);
+    (daemon.status("VmRSS") - before) * 1024 / u64::try_from(more.len()).unwrap()
 }
 
 fn main() {
@@ -130,19 +152,22 @@ fn main() {
         "| LMK_PROCPRIO | a second | bare writes a second | ratio | system calls each | target |"
     );
     println!("| --- | --- | --- | --- | --- | --- |");
+    let mut notes = Vec::new();
     // Processes at or below 200 have their statm held open.
     for (adj, band) in [(900, ""), (100, ", adj at most 200")] {
         let rates = measure(known, new, adj);
         let calls = syscalls(known, new, adj);
         let names = ["adj change of a known process", "new process"];
         for (index, [ours, bare]) in rates.into_iter().enumerate() {
-            let ratio = bare / ours;
-            let calls = calls.map_or("no strace".to_owned(), |c| format!("{:.2}", c[index]));
-            let target = [5, 8][index];
-            println!(
-                "| {}{band} | {ours:.0} | {bare:.0} | {ratio:.2} | {calls} | {target} |",
-                names[index]
-            );
+            let name = format!("{}{band}", names[index]);
+            let calls = calls.as_ref().map(|calls| &calls[index]);
+            let all = calls.map_or("no strace".to_owned(), |(all, _)| format!("{all:.2}"));
+            let (ratio, target) = (bare / ours, [5, 8][index]);
+            println!("| {name} | {ours:.0} | {bare:.0} | {ratio:.2} | {all} | {target} |");
+            notes.extend(calls.map(|(_, each)| format!("{name}: {each}")));
         }
+        let bytes = memory(known, new, adj);
+        notes.push(format!("memory of a registered process{band}: {bytes} bytes (target 200)"));
     }
+    println!("\nOf {} new processes. {}.", new.len(), notes.join(".\n"));
 }

@@ -14,8 +14,11 @@
 //!
 //! | floor | room | holds |
 //! | --- | --- | --- |
-//! | 6 | `main.rs` | arguments, logging, exit codes; the three modes |
-//! | 5 | [`daemon`] | the epoll loop: one look, registration, clients, start-up |
+//! | 7 | `main.rs` | arguments, logging, exit codes; the three modes |
+//! | 7 | `bin/lmkctl` | the operator's tool: status, explain, doctor and others; on hosts replay, report |
+//! | 6 | `pages` | pictures of a recording or a test run; for a host only |
+//! | 6 | [`daemon`] | the epoll loop: one look, registration, clients, start-up |
+//! | 5 | [`recorder`] | flight recorder: records, their format, reading them, the decision replayed |
 //! | 4 | [`kill`] | the kill in flight: raise, signal, reaper thread, ledger |
 //! | 3 | [`policy`] | pure: signals, rules in order, polling, minfree levels |
 //! | 3 | [`processes`] | the registry by oom_score_adj, the search, adoption |
@@ -23,7 +26,7 @@
 //! | 2 | [`config`] | the table of tunables, property sources, command line |
 //! | 2 | [`control`] | the lmkd socket: codec without I/O, server, client, rights |
 //! | 2 | [`pidfd`], [`logging`] | a process as a descriptor; lines that never wait |
-//! | 1 | [`sys`], [`clock`], [`units`], [`oom_score_adj`] | system calls, the only unsafe code; the newtypes |
+//! | 1 | [`sys`], [`clock`], [`units`], [`oom_score_adj`], [`codec`] | system calls, the only unsafe code; the newtypes; values as bytes |
 //!
 //! Threads: the loop (SCHED_FIFO 1) decides and signals; the reaper takes dying processes' memory
 //! back; the watchdog (SCHED_FIFO 2) sleeps unless the loop does not come back from a handler, and
@@ -35,16 +38,21 @@
 //! saturates: device builds abort on overflow, and an abort of this service reboots the device.
 
 pub mod clock;
+pub mod codec;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod device;
 pub mod kernel;
 pub mod kill;
 pub mod logging;
 pub mod oom_score_adj;
+#[cfg(feature = "pages")]
+pub mod pages;
 pub mod pidfd;
 pub mod policy;
 pub mod processes;
+pub mod recorder;
 pub mod report;
 pub mod sys;
 pub mod units;

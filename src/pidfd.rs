@@ -33,6 +33,17 @@ impl fmt::Display for Exit {
     }
 }
 
+impl Exit {
+    /// From the form of wait(2): the signal in the low seven bits, else the status above them.
+    #[must_use]
+    pub const fn from_wait(code: i32) -> Self {
+        match code & 0x7f {
+            0 => Self::Status(code >> 8 & 0xff),
+            signal => Self::Signal(signal),
+        }
+    }
+}
+
 impl PidFd {
     /// Opens the process that has this id now.
     ///
@@ -75,13 +86,7 @@ impl PidFd {
         if info.mask & wanted == 0 {
             return None;
         }
-        // The form of wait(2): the signal in the low seven bits, else the status above them.
-        let signal = info.exit_code & 0x7f;
-        Some(if signal == 0 {
-            Exit::Status(info.exit_code >> 8 & 0xff)
-        } else {
-            Exit::Signal(signal)
-        })
+        Some(Exit::from_wait(info.exit_code))
     }
 
     /// A second descriptor of the same process, for another thread.

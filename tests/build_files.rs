@@ -124,9 +124,16 @@ fn modules_used(files: &[PathBuf], crates: &BTreeSet<String>) -> BTreeSet<String
 
 fn crates_of_every_build() -> BTreeSet<String> {
     let mut crates = required_crates(cargo()["dependencies"].as_table().unwrap());
-    // The package's own library, to the daemon.
+    // The package's own library, to its programs.
     crates.insert("lmkd".to_owned());
     crates
+}
+
+/// Crates that a feature switches on.
+fn crates_of_feature(name: &str) -> BTreeSet<String> {
+    let cargo = cargo();
+    let parts = cargo["features"][name].as_array().unwrap();
+    parts.iter().filter_map(|part| Some(part.as_str()?.strip_prefix("dep:")?.to_owned())).collect()
 }
 
 fn rustlibs(module: &Module) -> BTreeSet<String> {
@@ -161,10 +168,9 @@ fn both_builds_use_one_edition_and_the_device_build_no_feature() {
 }
 
 /// Every crate that these files use is linked, and what is linked is a crate of Cargo.toml.
-fn assert_links(name: &str, files: &[PathBuf]) {
+fn assert_links(name: &str, files: &[PathBuf], all: &BTreeSet<String>) {
     let own = |lib: String| if lib == "liblmkd" { "liblmkd_rs".to_owned() } else { lib };
-    let all = crates_of_every_build();
-    let mut used: BTreeSet<_> = modules_used(files, &all).into_iter().map(own).collect();
+    let mut used: BTreeSet<_> = modules_used(files, all).into_iter().map(own).collect();
     used.remove(name);
     let all: BTreeSet<_> = all.iter().map(|krate| own(module_of(krate))).collect();
     let linked = rustlibs(&module(name));
@@ -179,7 +185,7 @@ fn the_library_links_the_crates_that_its_sources_use() {
     let mut files = rust_files("src");
     files
         .retain(|file| !file.ends_with("src/main.rs") && !file.starts_with(root().join("src/bin")));
-    assert_links("liblmkd_rs", &files);
+    assert_links("liblmkd_rs", &files, &crates_of_every_build());
 
     let android = cargo()["target"]["cfg(target_os = \"android\")"]["dependencies"].clone();
     let expected: Vec<_> =
@@ -189,7 +195,38 @@ fn the_library_links_the_crates_that_its_sources_use() {
 
 #[test]
 fn the_daemon_links_the_crates_that_its_sources_use() {
-    assert_links("lmkd_rs", &[root().join("src/main.rs")]);
+    assert_links("lmkd_rs", &[root().join("src/main.rs")], &crates_of_every_build());
+}
+
+#[test]
+fn the_tool_links_the_crates_that_its_sources_use() {
+    let mut crates = crates_of_every_build();
+    crates.extend(crates_of_feature("lmkctl"));
+    assert_links("lmkctl", &rust_files("src/bin/lmkctl"), &crates);
+}
+
+#[test]
+fn what_only_a_host_needs_of_the_tool_is_left_out_of_the_device_build() {
+    let on_device: Vec<_> = crates_of_feature("lmkctl").into_iter().collect();
+    assert!(on_device.iter().all(|krate| IN_AOSP.contains(&krate.as_str())), "{on_device:?}");
+    let main = read("src/bin/lmkctl/main.rs");
+    let mut lines = main.lines().peekable();
+    let mut gated = BTreeSet::new();
+    while let Some(line) = lines.next() {
+        if line == "#[cfg(feature = \"pages\")]" {
+            let module = lines.peek().and_then(|next| next.strip_prefix("mod "));
+            gated.extend(module.and_then(|name| name.strip_suffix(';')));
+        }
+    }
+    let host: BTreeSet<_> = crates_of_feature("pages");
+    for file in rust_files("src/bin/lmkctl") {
+        let inside = file.strip_prefix(root().join("src/bin/lmkctl")).unwrap();
+        let first = Path::new(inside.components().next().unwrap().as_os_str()).with_extension("");
+        if !gated.contains(first.to_str().unwrap()) {
+            let used = modules_used(std::slice::from_ref(&file), &host);
+            assert!(used.is_empty(), "{}: {used:?} without `pages`", inside.display());
+        }
+    }
 }
 
 #[test]
@@ -210,7 +247,9 @@ fn aosp_has_every_crate_that_the_device_build_links() {
 #[test]
 fn both_builds_have_one_version() {
     let version = cargo()["package"]["version"].as_str().unwrap().to_owned();
-    assert_eq!(module("lmkd_rs").text("cargo_pkg_version"), version);
+    for program in ["lmkd_rs", "lmkctl"] {
+        assert_eq!(module(program).text("cargo_pkg_version"), version, "{program}");
+    }
 }
 
 #[test]

@@ -6,10 +6,12 @@ use lmkd::control::client::KillEvent;
 use lmkd::control::handover;
 use lmkd::control::handover::HandoverError;
 use lmkd::control::server::Accepted;
+use lmkd::control::server::Inbox;
 use lmkd::control::server::Received;
 use lmkd::control::server::Sent;
 use lmkd::control::server::Server;
 use lmkd::control::server::CLIENTS_MAX;
+use lmkd::control::server::RECEIVED_MAX;
 use lmkd::control::wire;
 use lmkd::control::wire::Command;
 use lmkd::control::wire::Event;
@@ -74,6 +76,19 @@ fn pair(socket: &Socket) -> (Server, ClientId, Client) {
     (server, id, client)
 }
 
+/// The lengths of what is there; None at the end.
+fn lengths(server: &mut Server, id: ClientId) -> Vec<Option<usize>> {
+    let mut inbox = Inbox::new();
+    let received = server.receive(id, &mut inbox, RECEIVED_MAX);
+    received
+        .map(|received| match received {
+            Received::Packet { datagram, .. } => Some(datagram.len()),
+            Received::Closed => None,
+            Received::NoCredentials => panic!(),
+        })
+        .collect()
+}
+
 fn send(client: &Client, bytes: &[u8]) {
     rustix::net::send(client, bytes, SendFlags::NOSIGNAL).unwrap();
 }
@@ -90,13 +105,14 @@ fn every_packet_comes_with_its_sender() {
     let socket = Socket::new("sender");
     let (mut server, id, mut client) = pair(&socket);
     client.register(&process(1234)).unwrap();
-    let mut buffer = [0; wire::REQUEST_MAX];
-    let Received::Packet { len, from } = server.receive(id, &mut buffer) else { panic!() };
-    assert_eq!(Request::decode(&buffer[..len]), Ok(Request::ProcPrio(process(1234))));
+    let mut inbox = Inbox::new();
+    let first = server.receive(id, &mut inbox, RECEIVED_MAX).next();
+    let Some(Received::Packet { datagram, from }) = first else { panic!() };
+    assert_eq!(Request::decode(datagram), Ok(Request::ProcPrio(process(1234))));
     assert_eq!(from.pid, i32::try_from(std::process::id()).unwrap());
     assert_eq!(from.uid, rustix::process::geteuid().as_raw());
     assert_eq!(server.peer(id), Some(from));
-    assert_eq!(server.receive(id, &mut buffer), Received::Empty);
+    assert_eq!(lengths(&mut server, id), []);
 }
 
 #[test]
@@ -105,14 +121,15 @@ fn what_was_queued_before_a_hang_up_is_still_read() {
     let (mut server, id, mut client) = pair(&socket);
     client.register_all(&[2, 3, 4, 5, 6, 7, 8].map(process)).unwrap();
     drop(client);
-    let mut buffer = [0; wire::REQUEST_MAX];
+    let mut inbox = Inbox::new();
     let mut records = Vec::new();
-    while let Received::Packet { len, .. } = server.receive(id, &mut buffer) {
-        let Ok(Request::ProcsPrio(batch)) = Request::decode(&buffer[..len]) else { panic!() };
+    for received in server.receive(id, &mut inbox, RECEIVED_MAX) {
+        let Received::Packet { datagram, .. } = received else { break };
+        let Ok(Request::ProcsPrio(batch)) = Request::decode(datagram) else { panic!() };
         records.extend(batch.map(Result::unwrap));
     }
     assert_eq!(records, [2, 3, 4, 5, 6, 7, 8].map(process));
-    assert_eq!(server.receive(id, &mut buffer), Received::Closed);
+    assert_eq!(lengths(&mut server, id)[0], None);
 }
 
 #[test]
@@ -121,9 +138,7 @@ fn an_empty_packet_is_no_hang_up_and_a_long_one_is_cut() {
     let (mut server, id, client) = pair(&socket);
     send(&client, &[]);
     send(&client, &[0xff; 60]);
-    let mut buffer = [0; wire::REQUEST_MAX];
-    assert!(matches!(server.receive(id, &mut buffer), Received::Packet { len: 0, .. }));
-    assert!(matches!(server.receive(id, &mut buffer), Received::Packet { len: 52, .. }));
+    assert_eq!(lengths(&mut server, id), [Some(0), Some(52)]);
 }
 
 #[test]
@@ -136,10 +151,9 @@ fn one_client_too_many_is_refused_and_the_others_stay() {
     assert_eq!(server.accept(), Ok(Accepted::Refused));
     wait_for(rustix::fd::AsFd::as_fd(&refused));
     assert_eq!(server.accept(), Ok(Accepted::Empty));
-    let mut buffer = [0; wire::REQUEST_MAX];
     for (client, id) in &clients {
         send(client, Request::ProcPurge.encode().as_bytes());
-        assert!(matches!(server.receive(*id, &mut buffer), Received::Packet { len: 4, .. }));
+        assert_eq!(lengths(&mut server, *id), [Some(4)]);
     }
 }
 
@@ -151,9 +165,8 @@ fn a_place_taken_again_is_another_client() {
     let _next = socket.client();
     let second = accept(&mut server);
     assert_eq!(first.slot, second.slot);
-    let mut buffer = [0; wire::REQUEST_MAX];
-    assert_eq!(server.receive(first, &mut buffer), Received::Closed);
-    assert_eq!(server.receive(second, &mut buffer), Received::Empty);
+    assert_eq!(lengths(&mut server, first), [None]);
+    assert_eq!(lengths(&mut server, second), []);
     server.close(first);
     assert!(server.client(second).is_some());
 }
@@ -207,16 +220,22 @@ fn a_burst_of_100_000_packets_is_read_whole_and_in_order() {
             client.register(&process(pid)).unwrap();
         }
     });
-    let mut buffer = [0; wire::REQUEST_MAX];
+    let mut inbox = Inbox::new();
     let mut next = 2;
-    loop {
-        match server.receive(id, &mut buffer) {
-            Received::Packet { len, .. } => {
-                assert_eq!(Request::decode(&buffer[..len]), Ok(Request::ProcPrio(process(next))));
-                next += 1;
-            }
-            Received::Empty => wait_for(server.client(id).unwrap()),
-            _ => break,
+    let mut open = true;
+    while open {
+        let mut empty = true;
+        for received in server.receive(id, &mut inbox, RECEIVED_MAX) {
+            empty = false;
+            let Received::Packet { datagram, .. } = received else {
+                open = false;
+                break;
+            };
+            assert_eq!(Request::decode(datagram), Ok(Request::ProcPrio(process(next))));
+            next += 1;
+        }
+        if empty {
+            wait_for(server.client(id).unwrap());
         }
     }
     sender.join().unwrap();
@@ -227,11 +246,10 @@ fn a_burst_of_100_000_packets_is_read_whole_and_in_order() {
 fn after_10_000_connects_there_is_still_room_and_no_descriptor_more() {
     let socket = Socket::new("connects");
     let mut server = socket.serve();
-    let mut buffer = [0; wire::REQUEST_MAX];
     for _ in 0..10_000 {
         drop(socket.client());
         let id = accept(&mut server);
-        assert_eq!(server.receive(id, &mut buffer), Received::Closed);
+        assert_eq!(lengths(&mut server, id)[0], None);
         server.close(id);
     }
     assert_eq!(server.clients().count(), 0);

@@ -4,15 +4,24 @@
 mod host;
 
 use host::app::App;
+use host::app::UID;
 use host::daemon::Daemon;
 use host::daemon::BINARY;
 use host::pressure::Pressure;
+use host::wire::bytes;
+use host::wire::BOOT_COMPLETED;
+use host::wire::PROCPRIO;
+use host::wire::START_MONITORING;
+use host::wire::TARGET;
+use host::wire::UPDATE_PROPS;
 use lmkd::control::wire::KillCount;
 use rustix::process::Signal;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 use std::time::Duration;
+use std::time::Instant;
 
 fn lmkd(args: &[&str]) -> Output {
     Command::new(BINARY).args(args).env_remove("ANDROID_SOCKET_lmkd").output().unwrap()
@@ -106,6 +115,159 @@ fn a_missing_pressure_file_costs_the_monitors_and_not_the_daemon() {
     daemon.log.wait_for(1, "/no/such/memory.pressure");
     daemon.log.wait_for(1, "pressure: memory is sampled every 1000ms");
     daemon.raw().barrier();
+}
+
+#[test]
+fn monitors_that_wait_for_the_boot_are_armed_when_a_client_says_so() {
+    let Some(mut pressure) = Pressure::prepare("boot") else { return };
+    let dir = host::own_dir();
+    let props = dir.join("props");
+    std::fs::write(&props, "sys.boot_completed=0").unwrap();
+    let mut args = pressure.args();
+    args.push("--set=delay_monitors_until_boot=1".to_owned());
+    args.push(format!("--props={}", props.display()));
+    let daemon = Daemon::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let client = daemon.raw();
+    let mut app = App::start("com.example.app");
+    client.words(&[PROCPRIO, app.pid(), UID.cast_signed(), 900]);
+    // Too early.
+    client.words(&[START_MONITORING]);
+    client.words(&[BOOT_COMPLETED]);
+    assert_eq!(client.receive(), bytes(&[BOOT_COMPLETED, -1]));
+    assert_eq!(daemon.log.with("monitors armed"), [""; 0]);
+
+    std::fs::write(&props, "sys.boot_completed=1").unwrap();
+    client.words(&[UPDATE_PROPS]);
+    assert_eq!(client.receive(), bytes(&[UPDATE_PROPS, 0]));
+    assert_eq!(daemon.log.with("monitors armed"), [""; 0]);
+    client.words(&[START_MONITORING]);
+    client.words(&[BOOT_COMPLETED]);
+    assert_eq!(client.receive(), bytes(&[BOOT_COMPLETED, 0]));
+    // Once more changes nothing.
+    client.words(&[START_MONITORING]);
+    client.barrier();
+    daemon.log.wait_for(1, "monitors armed");
+    assert_eq!(daemon.log.with("monitors armed").len(), 1);
+    pressure.rise();
+    assert_eq!(app.ended_by(), Some(9));
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn settings_or_monitors_that_are_refused_leave_what_was_before() {
+    let Some(mut pressure) = Pressure::prepare("refused settings") else { return };
+    let dir = host::own_dir();
+    let (props, file) = (dir.join("props"), dir.join("memory.pressure"));
+    let point_to = |target: &str| {
+        let _ = std::fs::remove_file(&file);
+        symlink(target, &file).unwrap();
+    };
+    point_to(&pressure.file());
+    std::fs::write(&props, "psi_window_size_ms=500").unwrap();
+    let args = [
+        format!("--psi={}", file.display()),
+        format!("--props={}", props.display()),
+        "--set=psi_complete_stall_ms=20".to_owned(),
+        "--set=psi_partial_stall_ms=0".to_owned(),
+    ];
+    let mut daemon = Daemon::start(&args.each_ref().map(String::as_str));
+    let client = daemon.raw();
+    let mut apps = [900, 800].map(|adj| (App::start("com.example.app"), adj));
+    for (app, adj) in &apps {
+        client.words(&[PROCPRIO, app.pid(), UID.cast_signed(), *adj]);
+    }
+    client.barrier();
+    let update = || {
+        client.words(&[UPDATE_PROPS]);
+        client.receive()
+    };
+
+    // A value that is none, a file that is none, and a trigger that cannot be written.
+    std::fs::write(&props, "psi_window_size_ms=soon").unwrap();
+    assert_eq!(update(), bytes(&[UPDATE_PROPS, -1]));
+    std::fs::remove_file(&props).unwrap();
+    assert_eq!(update(), bytes(&[UPDATE_PROPS, -1]));
+    std::fs::write(&props, "psi_window_size_ms=1000").unwrap();
+    point_to("/dev/full");
+    assert_eq!(update(), bytes(&[UPDATE_PROPS, -1]));
+    daemon.log.wait_for(1, "the pressure monitors stay as they were");
+    assert!(daemon.is_alive());
+    // The old monitors still hear, and nobody was forgotten.
+    pressure.rise();
+    assert_eq!(apps[0].0.ended_by(), Some(9));
+
+    point_to(&pressure.file());
+    assert_eq!(update(), bytes(&[UPDATE_PROPS, 0]));
+    daemon.log.wait_for(1, "full 20 ms per 1000 ms");
+    assert_eq!(apps[1].0.ended_by(), Some(9));
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn reading_the_settings_again_and_again_leaves_nothing_behind() {
+    const ROUNDS: usize = 50;
+    let Some(pressure) = Pressure::prepare("settings again") else { return };
+    let dir = host::own_dir();
+    let props = dir.join("props");
+    std::fs::write(&props, "").unwrap();
+    let (psi, file) =
+        (format!("--psi={}", pressure.file()), format!("--props={}", props.display()));
+    let daemon = Daemon::start(&[&psi, &file]);
+    let client = daemon.raw();
+    let update = |settings: &str| {
+        std::fs::write(&props, settings).unwrap();
+        client.words(&[UPDATE_PROPS]);
+        assert_eq!(client.receive(), bytes(&[UPDATE_PROPS, 0]), "{settings}");
+    };
+    update("");
+    let descriptors = daemon.descriptors();
+    for _ in 0..ROUNDS {
+        update("use_psi=0");
+        update("use_minfree_levels=1\nuse_new_strategy=0");
+        update("psi_partial_stall_ms=0\npsi_complete_stall_ms=0");
+        update("");
+    }
+    assert_eq!(daemon.descriptors(), descriptors);
+    // The thresholds are those of the settings, whatever was set between.
+    host::until("the thresholds of the start", || {
+        let armed = daemon.log.with("monitors armed");
+        let (first, last) = (armed.first()?, armed.last()?);
+        (armed.len() > 2 * ROUNDS && after_time(first) == after_time(last)).then_some(())
+    });
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// A line of the log without its time.
+fn after_time(line: &str) -> &str {
+    line.split_once("] ").unwrap().1
+}
+
+#[test]
+fn minfree_levels_that_come_too_soon_are_applied_when_their_second_is_over() {
+    let Some(mut pressure) = Pressure::prepare("minfree levels") else { return };
+    let mut args = pressure.args();
+    args.push("--set=use_minfree_levels=1".to_owned());
+    let daemon = Daemon::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let client = daemon.raw();
+    let mut apps = [900, 800].map(|adj| (App::start("com.example.app"), adj));
+    for (app, adj) in &apps {
+        client.words(&[PROCPRIO, app.pid(), UID.cast_signed(), *adj]);
+    }
+    pressure.rise();
+    let start = Instant::now();
+    // No memory is too little, all of it is; the last word counts.
+    client.words(&[TARGET, 0, 0]);
+    client.words(&[TARGET, i32::MAX, 0]);
+    client.words(&[TARGET, i32::MAX, 900]);
+    client.barrier();
+    daemon.log.wait_for(1, "minfree levels: 0:0");
+    let kill = daemon.log.wait_for(1, "Kill '");
+    assert!(start.elapsed() >= Duration::from_millis(1000));
+    assert_eq!(apps[0].0.ended_by(), Some(9));
+    let applied = daemon.log.wait_for(2, "minfree levels: ");
+    assert!(daemon.log.lines()[applied].ends_with("minfree levels: 2147483647:900"));
+    assert!(applied < kill);
+    assert!(apps[1].0.is_alive());
 }
 
 /// How long is set by `IDLE_SECONDS`, 60 without it.

@@ -7,6 +7,7 @@ use host::app::App;
 use host::app::UID;
 use host::daemon::Daemon;
 use host::pressure::Pressure;
+use host::tracer::Tracer;
 use host::wire::word;
 use host::wire::GETKILLCNT;
 use host::wire::PROCKILL;
@@ -16,7 +17,12 @@ use lmkd::control::client::Client;
 use lmkd::control::client::KillEvent;
 use lmkd::control::wire::Event;
 use lmkd::control::wire::KillCount;
+use lmkd::control::wire::Target;
+use lmkd::control::wire::Targets;
+use lmkd::kernel::process::ProcDir;
+use lmkd::units::Pages;
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
@@ -180,13 +186,20 @@ fn statistics_come_before_the_kill_notice_and_only_to_whom_asked() {
     let mut client = daemon.client();
     register(&mut client, &[(&app, 900)]);
     let rss = app.rss_kb();
+    let proc = ProcDir::open(Path::new("/proc")).unwrap();
+    let started = proc.stat(app.pid()).unwrap().start_time;
     pressure.rise();
     assert_eq!(app.ended_by(), Some(SIGKILL));
 
     let stat = both.receive();
     assert_eq!(word(&stat, 0), STAT);
     assert_eq!(stat.len(), 87 + app.name.len());
-    // After six fields of 64 bits: user, adj, lowest adj, free memory, free swap, reason.
+    let long = |index: usize| u64::from_be_bytes(stat[4 + 8 * index..][..8].try_into().unwrap());
+    assert!(long(0) > 0, "page faults");
+    assert_eq!(long(2), u64::try_from(rss).unwrap() * 1024);
+    let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+    assert_eq!((long(3), long(4), long(5)), (0, 0, started * tick_ns), "cache, swap, start");
+    // After these six fields of 64 bits: user, adj, lowest adj, free memory, free swap, reason.
     let after = |index: usize| i32::from_be_bytes(stat[52 + 4 * index..][..4].try_into().unwrap());
     assert_eq!((after(0), after(1), after(2)), (UID.cast_signed(), 900, 0));
     assert_eq!(after(5), 1, "NOT_RESPONDING: the whole group stood still");
@@ -213,63 +226,110 @@ fn statistics_come_before_the_kill_notice_and_only_to_whom_asked() {
 
 #[test]
 fn a_victim_that_cannot_die_costs_one_timeout_and_then_the_next_one_dies() {
-    let Some(mut pressure) = Pressure::prepare("frozen victim") else { return };
-    let Some(freezer) = Freezer::make() else {
-        host::skip("frozen victim", "no freezer of cgroup v1 that this user may use");
-        return;
-    };
+    let Some(mut pressure) = Pressure::prepare("held victim") else { return };
     // More than two pressure windows, so that a daemon that does not wait is seen.
     let timeout = Duration::from_millis(5000);
     let daemon = daemon_on(&pressure, &["--set=kill_timeout_ms=5000"]);
     let mut client = daemon.client();
     client.subscribe(Event::Kill).unwrap();
-    let mut frozen = App::start("com.example.frozen");
+    let mut held = App::start("com.example.held");
     let mut next = App::start("com.example.next");
-    register(&mut client, &[(&frozen, 900), (&next, 800)]);
-    freezer.freeze(frozen.pid());
+    register(&mut client, &[(&held, 900), (&next, 800)]);
+    let Some(mut tracer) = Tracer::hold(held.pid()) else {
+        host::skip("held victim", "processes may not be traced here");
+        return;
+    };
 
     pressure.rise();
     let KillEvent::Killed(first) = client.next_event().unwrap() else { panic!() };
     let at = Instant::now();
-    assert_eq!(first.pid, frozen.pid());
+    assert_eq!(first.pid, held.pid());
     let KillEvent::Killed(second) = client.next_event().unwrap() else { panic!() };
     // The packet of the first may have been read a little late.
     assert!(at.elapsed() > timeout - Duration::from_millis(500), "after {:?}", at.elapsed());
     assert_eq!(second.pid, next.pid());
     assert_eq!(next.ended_by(), Some(SIGKILL));
-    daemon.log.wait_for(1, "has not exited 5000ms after SIGKILL");
+    // What process_mrelease has made of its memory is known.
+    daemon.log.wait_for(1, "has not exited 5000ms after SIGKILL; its memory is back;");
 
     // The pressure stays, and so does the victim: it is not killed a second time.
     daemon.log.wait_for(1, "a kill is due");
-    assert!(frozen.is_alive());
+    assert!(held.is_alive());
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 2);
     pressure.fall();
-    freezer.thaw();
-    assert_eq!(frozen.ended_by(), Some(SIGKILL));
+    tracer.release();
+    assert_eq!(held.ended_by(), Some(SIGKILL));
     // It stayed on watch.
-    let pid = frozen.pid();
-    daemon.log.wait_for(1, "Process got killed in ");
+    let pid = held.pid();
+    daemon.log.wait_for(1, &format!("({pid})"));
+    daemon.log.wait_for(2, "Process got killed in ");
     if kernel_tells_exit() {
         daemon
             .log
-            .wait_for(1, &format!("Proven: 'com.example.frozen' ({pid}) was ended by our SIGKILL"));
+            .wait_for(1, &format!("Proven: 'com.example.held' ({pid}) was ended by our SIGKILL"));
     }
+}
+
+#[test]
+fn a_victim_that_cannot_die_is_not_chosen_again_when_it_is_registered_again() {
+    let Some(mut pressure) = Pressure::prepare("held victim registered again") else { return };
+    let daemon = daemon_on(&pressure, &["--set=kill_timeout_ms=100"]);
+    let mut client = daemon.client();
+    client.subscribe(Event::Kill).unwrap();
+    let held = App::start("com.example.held");
+    register(&mut client, &[(&held, 900)]);
+    let Some(_tracer) = Tracer::hold(held.pid()) else {
+        host::skip("held victim registered again", "processes may not be traced here");
+        return;
+    };
+    pressure.rise();
+    client.next_event().unwrap();
+    register(&mut client, &[(&held, 900)]);
+    let mut next = App::start("com.example.next");
+    register(&mut client, &[(&next, 0)]);
+    let KillEvent::Killed(second) = client.next_event().unwrap() else { panic!() };
+    assert_eq!(second.pid, next.pid());
+    assert_eq!(next.ended_by(), Some(SIGKILL));
+    daemon.log.wait_for(1, "a kill is due");
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 2);
+}
+
+#[test]
+fn a_frozen_victim_is_thawed_and_dies_at_once() {
+    let Some(mut pressure) = Pressure::prepare("frozen victim") else { return };
+    let daemon = daemon_on(&pressure, &["--set=kill_timeout_ms=30000"]);
+    let mut client = daemon.client();
+    let mut frozen = App::start("com.example.frozen");
+    let mut companion = App::start("com.example.companion");
+    register(&mut client, &[(&frozen, 900)]);
+    // Last, so that it is the first to go: frozen apps could not be ended.
+    let Some(freezer) = Freezer::make() else {
+        host::skip("frozen victim", "no freezer of cgroup v1 that this user may use");
+        return;
+    };
+    freezer.freeze(&[frozen.pid(), companion.pid()]);
+    pressure.rise();
+    assert_eq!(frozen.ended_by(), Some(SIGKILL));
+    daemon.log.wait_for(1, "Process got killed in ");
+    assert_eq!(daemon.log.with("has not exited"), [""; 0]);
+    // Only the victim was.
+    assert!(freezer.is_frozen());
+    assert!(companion.is_alive());
 }
 
 #[test]
 fn clients_are_served_while_a_victim_does_not_die() {
     let Some(mut pressure) = Pressure::prepare("served meanwhile") else { return };
-    let Some(freezer) = Freezer::make() else {
-        host::skip("served meanwhile", "no freezer of cgroup v1 that this user may use");
-        return;
-    };
     let daemon = daemon_on(&pressure, &["--set=kill_timeout_ms=30000"]);
     let mut client = daemon.client();
     client.subscribe(Event::Kill).unwrap();
-    let frozen = App::start("com.example.frozen");
+    let held = App::start("com.example.held");
     let mut other = App::start("com.example.other");
-    register(&mut client, &[(&frozen, 900), (&other, 800)]);
-    freezer.freeze(frozen.pid());
+    register(&mut client, &[(&held, 900), (&other, 800)]);
+    let Some(mut tracer) = Tracer::hold(held.pid()) else {
+        host::skip("served meanwhile", "processes may not be traced here");
+        return;
+    };
     pressure.rise();
     client.next_event().unwrap();
     let start = Instant::now();
@@ -279,7 +339,7 @@ fn clients_are_served_while_a_victim_does_not_die() {
     assert!(other.is_alive());
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 1);
     pressure.fall();
-    freezer.thaw();
+    tracer.release();
 }
 
 #[test]
@@ -321,20 +381,27 @@ fn a_dry_run_names_the_victim_and_spares_it() {
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 0);
 }
 
+/// Every look kills, as all memory there is would be too little.
 #[test]
 fn from_the_first_kill_on_the_daemon_waits_for_no_page() {
-    let Some(mut pressure) = Pressure::prepare("page faults") else { return };
-    let daemon = daemon_on(&pressure, &[]);
+    const KILLS: usize = 100;
+    let daemon = Daemon::start(&["--set=use_psi=false", "--set=use_minfree_levels=true"]);
     let mut client = daemon.client();
-    let mut apps: Vec<App> = (0..8).map(|_| App::start("com.example.app")).collect();
+    client.subscribe(Event::Kill).unwrap();
+    client.subscribe(Event::Stat).unwrap();
+    let apps: Vec<App> = (0..KILLS).map(|_| App::start("com.example.app")).collect();
     let records: Vec<_> = apps.iter().map(|app| app.at(900)).collect();
     client.register_all(&records).unwrap();
     client.kill_count(KillCount::Total).unwrap();
     let mut faults = vec![daemon.page_faults()];
-    pressure.rise();
-    for app in &mut apps {
-        assert_eq!(app.ended_by(), Some(SIGKILL));
-        faults.push(daemon.page_faults());
+    let level = Target { minfree: Pages(i64::from(i32::MAX)), adj: records[0].adj };
+    client.set_targets(&Targets::new(&[level]).unwrap()).unwrap();
+    let mut killed = 0;
+    while killed < KILLS {
+        if let KillEvent::Killed(_) = client.next_event().unwrap() {
+            killed += 1;
+            faults.push(daemon.page_faults());
+        }
     }
     assert!(faults.iter().all(|at| *at == faults[0]), "before, and after each kill: {faults:?}");
 }
@@ -361,13 +428,17 @@ impl Freezer {
         freezer.outer.join("freezer.state").exists().then_some(freezer)
     }
 
-    fn freeze(&self, pid: i32) {
-        fs::write(self.inner.join("cgroup.procs"), pid.to_string()).unwrap();
+    fn is_frozen(&self) -> bool {
+        fs::read_to_string(self.outer.join("freezer.state")).unwrap().starts_with("FROZEN")
+    }
+
+    fn freeze(&self, pids: &[i32]) {
+        for pid in pids {
+            fs::write(self.inner.join("cgroup.procs"), pid.to_string()).unwrap();
+        }
         let state = self.outer.join("freezer.state");
         fs::write(&state, "FROZEN").unwrap();
-        host::until("the group to freeze", || {
-            fs::read_to_string(&state).unwrap().starts_with("FROZEN").then_some(())
-        });
+        host::until("the group to freeze", || self.is_frozen().then_some(()));
     }
 
     fn thaw(&self) {

@@ -7,11 +7,18 @@ mod host;
 use host::app::App;
 use host::app::UID;
 use host::daemon::Daemon;
+use host::own_dir;
 use host::own_name;
+use host::pressure::Pressure;
+use host::wire::word;
 use host::wire::PROCPRIO;
+use host::wire::STAT;
+use host::wire::SUBSCRIBE;
+use lmkd::kernel::process::ProcDir;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 
 // Dry: the machine itself may be short of memory.
 const PER_APP: &[&str] = &["--dry-run", "--set", "per_app_memcg=true"];
@@ -97,6 +104,43 @@ fn an_apps_group_is_given_what_its_adj_is_worth() {
         assert_eq!(group.bytes(), mib * MIB, "adj {adj}");
     }
     assert_eq!(daemon.log.with("not protected"), [""; 0]);
+}
+
+#[test]
+fn the_statistics_of_an_app_with_a_group_are_the_groups() {
+    let Some(group) = Group::make("statistics of a group") else { return };
+    let Some(mut pressure) = Pressure::prepare("statistics of a group") else { return };
+    let mut app = App::start("com.example.app");
+    group.take_in(&app);
+    // File cache counts for the group of whoever read it first.
+    let dir = own_dir();
+    let file = dir.join("file");
+    let fill = "echo 0 >\"$0\" && head -c 8388608 /dev/zero >\"$1\"";
+    let procs = group.dir.join("cgroup.procs");
+    let filled = Command::new("sh").args(["-c", fill]).args([&procs, &file]).status().unwrap();
+    assert!(filled.success());
+    let mut args = pressure.args();
+    args.push("--set=per_app_memcg=true".to_owned());
+    let daemon = Daemon::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let client = daemon.raw();
+    client.words(&[SUBSCRIBE, 1]);
+    client.words(&[PROCPRIO, app.pid(), APP_UID, 900, APP]);
+    client.barrier();
+    let proc = ProcDir::open(Path::new("/proc")).unwrap();
+    let started = proc.stat(app.pid()).unwrap().start_time;
+    let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+    pressure.rise();
+    assert_eq!(app.ended_by(), Some(9));
+    let stat = client.receive();
+    let _ = fs::remove_dir_all(&dir);
+    assert_eq!(word(&stat, 0), STAT);
+    let long = |index: usize| u64::from_be_bytes(stat[4 + 8 * index..][..8].try_into().unwrap());
+    // Page faults, those that waited for a disk, resident, cache, swap, start.
+    assert!(long(0) > 0);
+    // It had its own memory before it was in the group.
+    assert!(long(2) < MIB, "anonymous: {}", long(2));
+    assert!((8 * MIB..9 * MIB).contains(&long(3)), "cache: {}", long(3));
+    assert_eq!((long(4), long(5)), (0, started * tick_ns));
 }
 
 #[test]

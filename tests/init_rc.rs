@@ -59,7 +59,9 @@ struct Section {
 
 fn sections() -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
-    for line in RC.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+    for line in
+        RC.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+    {
         let words: Vec<_> = line.split_whitespace().collect();
         if line.starts_with(' ') {
             sections.last_mut().expect("a section before its lines").body.push(words);
@@ -128,8 +130,15 @@ fn the_service_has_the_rights_that_the_platform_policy_expects() {
 }
 
 #[test]
-fn the_control_socket_is_the_one_that_clients_connect_to() {
-    assert_eq!(option("socket"), ["lmkd", "seqpacket+passcred", "0660", "system", "system"]);
+fn the_sockets_are_those_that_clients_and_operators_connect_to() {
+    let lines: Vec<_> = service().body.into_iter().filter(|line| line[0] == "socket").collect();
+    assert_eq!(
+        lines,
+        [
+            ["socket", "lmkd", "seqpacket+passcred", "0660", "system", "system"],
+            ["socket", "lmkctl", "seqpacket", "0660", "system", "system"],
+        ]
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use lmkd::kernel::Vmstat;
 use lmkd::kernel::Watermarks;
 use lmkd::units::PageSize;
 use lmkd::units::Pages;
+use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -183,8 +184,29 @@ fn a_missing_file_costs_the_round_and_is_named() {
     let mut sampler = Sampler::open(nowhere, &nowhere.join("psi"), PageSize::SMALL);
     let error = sampler.read(MonoTime::ZERO, true, &mut Sample::default()).unwrap_err();
     assert_eq!(error.file, "vmstat");
+    assert!(!error.costs_watermarks_only());
     assert!(error.to_string().starts_with("vmstat: "), "{error}");
     assert_eq!(sampler.read_pressure(), lmkd::kernel::PressureInfo::default());
+}
+
+#[test]
+fn a_zoneinfo_that_cannot_be_read_costs_the_watermarks_alone() {
+    let recorded = Recorded::named("linux-6.1-x86_64");
+    let proc = std::env::temp_dir().join(format!("lmkd-no-zoneinfo-{}", std::process::id()));
+    fs::create_dir_all(&proc).unwrap();
+    for name in ["vmstat", "meminfo"] {
+        fs::copy(recorded.dir.join(name), proc.join(name)).unwrap();
+    }
+    fs::write(proc.join("zoneinfo"), "Node 0, zone   Normal\n  pages free 1\n").unwrap();
+    let psi = recorded.dir.join("pressure/memory");
+    let mut sampler = Sampler::open(&proc, &psi, recorded.page);
+    let mut sample = Sample { watermarks: Some(recorded.watermarks()), ..Sample::default() };
+    let error = sampler.read(MonoTime::ZERO, true, &mut sample).unwrap_err();
+    fs::remove_dir_all(&proc).unwrap();
+    assert!(error.costs_watermarks_only(), "{error}");
+    assert_eq!(sample.watermarks, None);
+    assert_eq!((sample.vmstat, sample.meminfo), (recorded.vmstat(), recorded.meminfo()));
+    assert!(sample.stall.is_some());
 }
 
 #[test]

@@ -115,6 +115,18 @@ fn a_file_that_is_no_pressure_file_is_told_apart() {
 }
 
 #[test]
+fn a_file_that_would_take_the_trigger_as_its_contents_is_left_alone() {
+    let file = std::env::temp_dir().join(format!("lmkd-no-psi-{}", std::process::id()));
+    std::fs::write(&file, "somebody's work").unwrap();
+    let (source, lines) = arm(file.to_str().unwrap(), &Tunables::default());
+    let kept = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(kept, "somebody's work");
+    assert!(matches!(source, Source::Sampling { .. }));
+    assert!(lines[0].contains("is this a file of memory pressure?"), "{lines:?}");
+}
+
+#[test]
 fn psi_that_is_turned_off_is_not_touched() {
     let tunables = Tunables { use_psi: false, ..Tunables::default() };
     let (source, lines) = arm(MEMORY, &tunables);

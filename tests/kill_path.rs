@@ -1,12 +1,16 @@
 //! From the trigger to SIGKILL and to what is said about it, the heap is never touched: here it
 //! ends the test. The pieces are the real ones, in the order of the loop; so are the victims.
-#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod heap;
+
+use heap::without_the_heap;
 use lmkd::clock::MonoTime;
 use lmkd::config::Tunables;
 use lmkd::control::wire::KillNotice;
 use lmkd::control::wire::KillStat;
 use lmkd::kernel::process::ProcDir;
+use lmkd::kernel::process::Status;
 use lmkd::kernel::Sample;
 use lmkd::kernel::Sampler;
 use lmkd::kill::ledger::Moments;
@@ -21,63 +25,26 @@ use lmkd::policy::Policy;
 use lmkd::policy::Trigger;
 use lmkd::policy::Why;
 use lmkd::processes::Pid;
+use lmkd::processes::Prepared;
+use lmkd::processes::Ready;
 use lmkd::processes::Record;
 use lmkd::processes::Registry;
 use lmkd::processes::Searcher;
 use lmkd::processes::Who;
+use lmkd::recorder::few::Few;
+use lmkd::recorder::few::Text;
+use lmkd::recorder::Act;
+use lmkd::recorder::Journal;
+use lmkd::recorder::Kill;
+use lmkd::recorder::Look;
+use lmkd::recorder::Seen;
 use lmkd::report::EventLog;
 use lmkd::report::KillInfo;
 use lmkd::units::Kib;
 use lmkd::units::PageSize;
-use std::alloc::GlobalAlloc;
-use std::alloc::Layout;
-use std::alloc::System;
-use std::cell::Cell;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
-
-thread_local! {
-    /// Whether this thread may not use the heap; the test harness uses it on others.
-    static ARMED: Cell<bool> = const { Cell::new(false) };
-}
-
-struct Forbidding;
-
-impl Forbidding {
-    fn check(what: &[u8]) {
-        if ARMED.get() {
-            // SAFETY: `what` is as long as it says. Printing in any other way might allocate.
-            unsafe { libc::write(2, what.as_ptr().cast(), what.len()) };
-            std::process::abort();
-        }
-    }
-}
-
-// SAFETY: every call goes to the system allocator unchanged or ends the process; the flag is a
-// plain thread-local cell without a destructor, which itself never allocates.
-unsafe impl GlobalAlloc for Forbidding {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        Self::check(b"memory is allocated on the way to a kill\n");
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        Self::check(b"memory is freed on the way to a kill\n");
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Forbidding = Forbidding;
-
-fn without_the_heap<T>(run: impl FnOnce() -> T) -> T {
-    ARMED.set(true);
-    let result = run();
-    ARMED.set(false);
-    result
-}
 
 /// The parts of the loop that a kill needs.
 struct Loop {
@@ -88,8 +55,10 @@ struct Loop {
     policy: Policy,
     registry: Registry,
     searcher: Searcher,
+    ready: Ready,
     killer: Killer,
     event_log: EventLog,
+    journal: Journal,
 }
 
 impl Loop {
@@ -106,8 +75,10 @@ impl Loop {
             policy: Policy::new(page),
             registry: Registry::with_capacity(64),
             searcher: Searcher::new(adopt),
+            ready: Ready::default(),
             killer: Killer::start(),
             event_log: EventLog::Json(null.into()),
+            journal: Journal::new(0).unwrap(),
         }
     }
 
@@ -117,7 +88,7 @@ impl Loop {
         let mut record = Record::new(pid, 10_001, adj, MonoTime::now());
         record.pidfd = Some(PidFd::open(pid.get()).unwrap());
         let id = self.registry.insert(record);
-        self.searcher.hold_size(&mut self.registry, &self.proc, id);
+        self.searcher.hold_size(&mut self.registry, &self.proc, id, false);
     }
 
     /// A vendor's wish is a trigger that leads to a kill on a machine with memory to spare.
@@ -140,17 +111,21 @@ impl Loop {
                 break (candidate, id);
             }
         };
-        let record = self.registry.remove(record).unwrap();
-        let pidfd = record.pidfd.as_ref().unwrap().try_clone().unwrap();
         let pid = candidate.pid.get();
-        let status = self.proc.status(pid).unwrap();
-        let name = self.proc.name(pid).unwrap();
-        let (rss, swap) = (status.rss.unwrap(), status.swap.unwrap_or_default());
-        let stat = self.proc.stat(pid).ok();
-        let (uid, adj, threads) = (candidate.uid, candidate.adj, status.threads);
-        let victim = Victim { pid, uid, adj, name, rss, swap, threads, stat };
+        let pidfd = self.registry.get_mut(record).unwrap().pidfd.take().unwrap();
+        // Every other one is not prepared, as if it had become next just now.
+        let prepared = self.ready.get(record).filter(|_| pid % 2 == 0);
+        let status = prepared.map_or_else(|| self.proc.status(pid), Prepared::status).unwrap();
+        let name = prepared.and_then(|prepared| prepared.name(&status));
+        let name = name.map_or_else(|| self.proc.name(pid), Ok).unwrap();
+        let (rss, swap) = self.proc.memory(pid, &status).unwrap();
+        let stat = prepared.map_or_else(|| self.proc.stat(pid), Prepared::stat).ok();
+        let (uid, adj) = (candidate.uid, candidate.adj);
+        let Status { state, threads, .. } = status;
+        let victim = Victim { pid, uid, adj, name, state, rss, swap, threads, stat, group: None };
         let moments = Moments { woken, decided, ..Moments::default() };
         let id = self.killer.kill(&self.proc, victim, pidfd, cause, moments).unwrap();
+        self.registry.remove(record).unwrap();
         self.policy.note_kill(&cause, &self.tunables);
 
         let signals = verdict.signals.unwrap_or_default();
@@ -178,7 +153,45 @@ impl Loop {
         assert!(!packet.as_bytes().is_empty());
         let notice = KillNotice { pid, uid: candidate.uid, rss_kb: 1 }.encode();
         assert_eq!(notice.len(), 16);
+        let seen = Some(Seen { sample: sample.clone(), verdict });
+        let act = Act::Killed { pid, ticket: id.ticket };
+        let look = Look {
+            trigger,
+            woken,
+            now: woken,
+            pending: None,
+            admission,
+            seen,
+            act,
+            tried: Few::default(),
+            waiting: true,
+            plan: self.policy.poll_plan(trigger, true),
+        };
+        self.journal.write(woken, &look);
+        self.record(id);
         id
+    }
+
+    fn record(&mut self, id: FlightId) {
+        let flight = self.killer.flight(id).unwrap();
+        let Victim { pid, uid, adj, name, rss, swap, threads, .. } = flight.victim;
+        let kill = Kill {
+            ticket: id.ticket,
+            look: 1,
+            pid,
+            uid,
+            adj,
+            name: Text::new(name.as_bytes()),
+            rss,
+            swap,
+            threads,
+            cause: flight.cause,
+            moments: flight.moments,
+            next: Few::default(),
+        };
+        self.journal.write_kill(flight.moments.signalled, &kill);
+        self.journal.end_turn();
+        self.journal.prepare();
     }
 
     /// Once the victim has exited.
@@ -200,6 +213,7 @@ fn kill_all(mut parts: Loop, adjs: &[i32]) {
         parts.register(child, *adj);
     }
     for _ in adjs {
+        parts.ready.prepare(&parts.registry.heads(), &parts.registry, &parts.proc);
         let id = without_the_heap(|| parts.kill());
         let pid = parts.killer.flight(id).unwrap().victim.pid;
         let at = children.iter().position(|child| child.id().cast_signed() == pid).unwrap();

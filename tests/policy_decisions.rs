@@ -78,6 +78,8 @@ fn run(
             PollRequest::Pause => "pause",
         },
         "interval_ms": plan.interval_ms,
+        "vigil_ms": policy.vigil_ms(),
+        "since_event_ms": policy.wakeups().since_event_ms,
     })
 }
 

@@ -105,6 +105,9 @@ enum Difference {
     StaleWatermarksBeforeTheFirstKill,
     /// AOSP forgets to ask for polling, and keeps the level of the event, if a file cannot be read.
     UnreadableFileKeepsPolling,
+    /// AOSP decides nothing if zoneinfo cannot be read when it is due. We go by the watermarks that
+    /// were read last.
+    UnreadableZoneinfoStillDecides,
     /// AOSP searches for a victim even if the lowest adj is set to more than 1000, and finds none.
     NobodyIsAboveAThousand,
 }
@@ -177,13 +180,13 @@ impl Replay {
         let mut ours = self.policy.clone();
         let with = |marks| Sample { watermarks: marks, ..sample.clone() };
         let broken = |file: &str| unreadable(step, file);
-        let ours_failed =
-            broken("vmstat") || broken("meminfo") || (watermarks && broken("zoneinfo"));
+        let ours_failed = broken("vmstat") || broken("meminfo");
+        let fresh_for_us = (watermarks && !broken("zoneinfo")).then_some(fresh);
         let our_answer = if ours_failed {
             ours.read_failed(trigger);
             Answer { plan: ours.poll_plan(trigger, waiting), ..Answer::default() }
         } else {
-            let verdict = ours.evaluate(trigger, &with(watermarks.then_some(fresh)), &t);
+            let verdict = ours.evaluate(trigger, &with(fresh_for_us), &t);
             if let (Some(cause), true) = (verdict.cause, freed) {
                 ours.note_kill(&cause, &t);
             }
@@ -303,9 +306,12 @@ fn answer(policy: &Policy, trigger: Trigger, verdict: Verdict, waiting: bool) ->
 
 /// Which difference explains that our answer is not AOSP's.
 fn explain(step: &Value, stale: bool, ours: &Answer, theirs: &Answer) -> Option<Difference> {
-    if step.get("unreadable").is_some() {
+    if unreadable(step, "vmstat") || unreadable(step, "meminfo") {
         let silent = Answer { plan: ours.plan, ..Answer::default() };
         return (*ours == silent).then_some(Difference::UnreadableFileKeepsPolling);
+    }
+    if unreadable(step, "zoneinfo") {
+        return Some(Difference::UnreadableZoneinfoStillDecides);
     }
     if theirs.min_adj.is_some_and(|adj| adj > 1000) {
         // No search, and no kill that would hurry the next look.
@@ -363,7 +369,8 @@ fn every_recorded_decision_is_ours_too_except_the_deliberate_differences() {
         }
         let known = [
             (Difference::StaleWatermarksBeforeTheFirstKill, 29),
-            (Difference::UnreadableFileKeepsPolling, 36),
+            (Difference::UnreadableFileKeepsPolling, 26),
+            (Difference::UnreadableZoneinfoStillDecides, 7),
             (Difference::NobodyIsAboveAThousand, 43),
         ];
         assert_eq!(counts, BTreeMap::from(known), "the deliberate differences, counted");

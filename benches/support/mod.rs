@@ -24,8 +24,15 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(args: &[String]) -> Self {
+        Self::start_under(&[], args)
+    }
+
+    /// The same, as the child of another program.
+    pub fn start_under(launcher: &[&str], args: &[String]) -> Self {
         let dir = own_dir();
-        let child = Command::new(env!("CARGO_BIN_EXE_lmkd"))
+        let words = [launcher, &[env!("CARGO_BIN_EXE_lmkd")]].concat();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .args(["--no-adopt", "--socket"])
             .arg(dir.join("socket"))
             .args(args)
@@ -38,6 +45,15 @@ impl Daemon {
 
     pub fn pid(&self) -> i32 {
         pid_of(&self.child)
+    }
+
+    /// Ends it at once, also if another program runs it.
+    pub fn stop(&self) {
+        let parent = self.pid();
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        let traced = children.ok().and_then(|pids| pids.trim().parse().ok());
+        let pid = rustix::process::Pid::from_raw(traced.unwrap_or(parent)).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 
     /// Connects as soon as the daemon listens.
@@ -66,7 +82,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        self.stop();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.dir);
     }

@@ -15,6 +15,8 @@ Kills processes by oom_score_adj when memory runs out. Without options it runs t
   --no-adopt         only registered processes are candidates
   --dry-run          say who would be killed, and kill nobody
   --kill-log FILE    append a JSON object to FILE for each kill
+  --record FILE      keep a recording of what was seen and done in FILE, written after each kill
+  --ctl PATH         listen here for lmkctl, instead of beside the socket
   --set NAME=VALUE   set a tunable; may be repeated
   --props FILE       set tunables from NAME=VALUE lines
   --reinit           have the running daemon read its properties again
@@ -36,6 +38,10 @@ pub struct Options {
     pub dry_run: bool,
     /// `--kill-log`
     pub kill_log: Option<PathBuf>,
+    /// `--record`
+    pub record: Option<PathBuf>,
+    /// `--ctl`
+    pub ctl: Option<PathBuf>,
     /// `--set`, in the order given
     pub set: Vec<String>,
     /// `--props`
@@ -50,6 +56,8 @@ impl Default for Options {
             adopt: true,
             dry_run: false,
             kill_log: None,
+            record: None,
+            ctl: None,
             set: Vec::new(),
             props: None,
         }
@@ -132,7 +140,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Mode, CliE
             Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
             _ => (text.as_str(), None),
         };
-        let takes_value = matches!(name, "--socket" | "--psi" | "--set" | "--props" | "--kill-log");
+        let takes_value = TAKES_VALUE.contains(&name);
         if !takes_value && inline.is_some() && KNOWN.contains(&name) {
             return Err(CliError::UnwantedValue(text));
         }
@@ -151,14 +159,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Mode, CliE
             "--socket" => options.socket = Some(value.into()),
             "--psi" => options.psi = Some(value.into()),
             "--kill-log" => options.kill_log = Some(value.into()),
+            "--record" => options.record = Some(value.into()),
+            "--ctl" => options.ctl = Some(value.into()),
             "--set" => options.set.push(value),
             "--props" => options.props = Some(value.into()),
             "--no-adopt" => options.adopt = false,
             "--dry-run" => options.dry_run = true,
             mode => modes.push(mode.to_owned()),
         }
-        if matches!(name, "--psi" | "--kill-log" | "--set" | "--props" | "--no-adopt" | "--dry-run")
-        {
+        if options_of_the_daemon(name) {
             only_daemon.get_or_insert_with(|| name.to_owned());
         }
     }
@@ -178,10 +187,21 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Mode, CliE
     }
 }
 
-const KNOWN: [&str; 12] = [
+const TAKES_VALUE: [&str; 7] =
+    ["--socket", "--psi", "--kill-log", "--record", "--ctl", "--set", "--props"];
+
+/// Whether an option goes with no mode but that of the daemon.
+fn options_of_the_daemon(name: &str) -> bool {
+    name != "--socket"
+        && (TAKES_VALUE.contains(&name) || ["--no-adopt", "--dry-run"].contains(&name))
+}
+
+const KNOWN: [&str; 14] = [
     "--socket",
     "--psi",
     "--kill-log",
+    "--record",
+    "--ctl",
     "--set",
     "--props",
     "--no-adopt",

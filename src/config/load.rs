@@ -109,10 +109,13 @@ pub fn load(source: &dyn PropertySource) -> (Tunables, Vec<Notice>) {
     (tunables, notices)
 }
 
-/// Whether the device says that its boot is completed (`sys.boot_completed`).
+/// The property that says whether the boot is over.
+pub const BOOT_COMPLETED: &str = "sys.boot_completed";
+
+/// Whether the boot is over; None if nothing says so.
 #[must_use]
-pub fn boot_completed(source: &dyn PropertySource) -> bool {
-    source.get("sys.boot_completed").as_deref().and_then(parse::boolean).unwrap_or(false)
+pub fn boot_completed(source: &dyn PropertySource) -> Option<bool> {
+    parse::boolean(&source.get(BOOT_COMPLETED)?)
 }
 
 fn boolean(source: &dyn PropertySource, tunable: &Tunable) -> Option<bool> {

@@ -1,6 +1,9 @@
 //! Where values come from: the system's properties, a file, the command line.
 
+use super::load::BOOT_COMPLETED;
 use super::parse;
+#[cfg(not(target_os = "android"))]
+use super::stand_in::SystemProperties;
 use super::table::Kind;
 use super::table::Tunable;
 use rustix::io::Errno;
@@ -41,8 +44,8 @@ impl<'a> FromIterator<(&'a str, &'a str)> for PropertyMap {
     }
 }
 
-/// The properties of this device. Without bionic there are none, and writes go nowhere: nobody
-/// there reads them.
+/// The properties of this device, which bionic knows.
+#[cfg(target_os = "android")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemProperties;
 
@@ -60,20 +63,6 @@ impl PropertyStore for SystemProperties {
     }
 }
 
-#[cfg(not(target_os = "android"))]
-impl PropertySource for SystemProperties {
-    fn get(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
-
-#[cfg(not(target_os = "android"))]
-impl PropertyStore for SystemProperties {
-    fn set(&self, _name: &str, _value: &str) -> Result<(), Errno> {
-        Ok(())
-    }
-}
-
 /// All sources in order: `--set`, then `--props`, then the system.
 #[derive(Clone, Debug, Default)]
 pub struct Properties {
@@ -85,7 +74,7 @@ pub struct Properties {
 
 impl Properties {
     /// Takes the `name=value` pairs of `--set`, and reads the file of `--props`. Names are those of
-    /// the tunables or of their properties; values have to parse in full.
+    /// the tunables or of their properties, or [`BOOT_COMPLETED`]; values have to parse in full.
     ///
     /// # Errors
     ///
@@ -93,11 +82,10 @@ impl Properties {
     pub fn new(set: &[String], file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut all = Self::default();
         for pair in set {
-            let (tunable, _, value) = split(pair)?;
+            let Setting { tunable, name, value } = split(pair)?;
             // Under the name that is looked for first, so that it wins however it was spelled.
-            if let Some(name) = tunable.properties().next() {
-                all.set.0.insert(name, value);
-            }
+            let first = tunable.and_then(|tunable| tunable.properties().next());
+            all.set.0.insert(first.unwrap_or(name), value);
         }
         all.path = file.map(Path::to_owned);
         all.reload()?;
@@ -174,35 +162,48 @@ fn read(text: &str) -> Result<PropertyMap, ConfigError> {
     let mut map = PropertyMap::default();
     let lines = text.lines().map(str::trim);
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (tunable, name, value) = split(line)?;
-        let name = if name == tunable.name { tunable.properties().next() } else { Some(name) };
-        map.0.extend(name.map(|name| (name, value)));
+        let Setting { tunable, name, value } = split(line)?;
+        let bare = tunable.filter(|tunable| tunable.name == name);
+        let first = bare.and_then(|tunable| tunable.properties().next());
+        map.0.insert(first.unwrap_or(name), value);
     }
     Ok(map)
 }
 
-/// The tunable that a pair sets, the name as given, and its value.
-fn split(pair: &str) -> Result<(&'static Tunable, String, String), ConfigError> {
+/// What a `name=value` pair sets.
+struct Setting {
+    /// None for [`BOOT_COMPLETED`].
+    tunable: Option<&'static Tunable>,
+    /// As it was given.
+    name: String,
+    value: String,
+}
+
+fn split(pair: &str) -> Result<Setting, ConfigError> {
     let (name, value) =
         pair.split_once('=').ok_or_else(|| ConfigError::NoValue(pair.to_owned()))?;
     let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
-    let tunable = Tunable::named(&name).ok_or_else(|| ConfigError::UnknownName(name.clone()))?;
-    let wanted = match tunable.kind {
-        Kind::Bool(_) if parse::boolean(&value).is_none() => "true or false",
-        Kind::Int { bits, .. } if !matches!(parse::integer(&value, bits), Some((_, ""))) => {
+    let tunable = Tunable::named(&name);
+    if tunable.is_none() && name != BOOT_COMPLETED {
+        return Err(ConfigError::UnknownName(name));
+    }
+    let wanted = match tunable.map(|tunable| &tunable.kind) {
+        None | Some(Kind::Bool(_)) if parse::boolean(&value).is_none() => "true or false",
+        Some(&Kind::Int { bits, .. }) if !matches!(parse::integer(&value, bits), Some((_, ""))) => {
             if bits == 32 {
                 "a 32-bit number"
             } else {
                 "a number"
             }
         }
-        _ => return Ok((tunable, name, value)),
+        _ => return Ok(Setting { tunable, name, value }),
     };
     Err(ConfigError::BadValue { name, value, wanted })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::boot_completed;
     use super::super::load;
     use super::*;
 
@@ -259,6 +260,15 @@ mod tests {
         all.reload().unwrap();
         assert_eq!(load(&all).0.swap_util_max, 80);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_boot_that_is_not_over_can_be_told() {
+        assert_eq!(boot_completed(&set(&["sys.boot_completed=0"]).unwrap()), Some(false));
+        assert_eq!(boot_completed(&set(&[]).unwrap()), None);
+        let file = Properties { file: read("sys.boot_completed=1").unwrap(), ..set(&[]).unwrap() };
+        assert_eq!(boot_completed(&file), Some(true));
+        assert!(set(&["sys.boot_completed=soon"]).is_err());
     }
 
     #[test]

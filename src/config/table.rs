@@ -246,6 +246,12 @@ pub static TABLE: &[Tunable] = &[
         "lowest adj of a kill for low memory alone; 1001 turns such kills off",
     ),
     lmk("use_psi", boolean!(use_psi), false, "use PSI; without it, sample once a second"),
+    lmk(
+        "recorder_kb",
+        int!(recorder_kb, 32, 32..=16_384),
+        false,
+        "memory of the flight recorder, kB, locked; read at the start",
+    ),
     no_effect("use_new_strategy"),
     no_effect("low"),
     no_effect("medium"),

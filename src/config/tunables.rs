@@ -56,6 +56,8 @@ pub struct Tunables {
     pub low_ram: bool,
     /// Write a memory protection for each registered app's cgroup.
     pub per_app_memcg: bool,
+    /// Memory of the flight recorder, kB.
+    pub recorder_kb: i64,
 }
 
 impl Default for Tunables {
@@ -86,6 +88,7 @@ impl Default for Tunables {
             log_stats: true,
             low_ram: false,
             per_app_memcg: false,
+            recorder_kb: 512,
         }
     }
 }

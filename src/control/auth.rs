@@ -6,6 +6,7 @@
 //! It may not subscribe: the packets tell about processes of other users.
 
 use super::wire::Request;
+use crate::device;
 
 /// The rule of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Authority {
     /// The rule of the platform this is built for.
     #[must_use]
     pub fn of_this_platform() -> Self {
-        if cfg!(target_os = "android") {
+        if device::is_android() {
             Self::Socket
         } else {
             Self::Users { own_uid: rustix::process::geteuid().as_raw() }

@@ -11,17 +11,16 @@
 //! #             _ => std::thread::yield_now(),
 //! #         }
 //! #     };
-//! #     let mut buffer = [0; wire::REQUEST_MAX];
+//! #     let mut inbox = Inbox::new();
 //! #     loop {
-//! #         match server.receive(id, &mut buffer) {
-//! #             Received::Packet { len, .. } => {
-//! #                 if let Ok(wire::Request::GetKillCnt(_)) = wire::Request::decode(&buffer[..len]) {
-//! #                     server.send(id, &wire::reply(wire::Command::GetKillCnt, 7));
-//! #                 }
+//! #         let received: Vec<_> = server.receive(id, &mut inbox, RECEIVED_MAX).collect();
+//! #         for received in received {
+//! #             let Received::Packet { datagram, .. } = received else { return };
+//! #             if let Ok(wire::Request::GetKillCnt(_)) = wire::Request::decode(datagram) {
+//! #                 server.send(id, &wire::reply(wire::Command::GetKillCnt, 7));
 //! #             }
-//! #             Received::Empty => std::thread::yield_now(),
-//! #             _ => break,
 //! #         }
+//! #         std::thread::yield_now();
 //! #     }
 //! # });
 //! use lmkd::control::client::Client;

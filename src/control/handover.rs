@@ -1,5 +1,6 @@
 //! Where the listening socket comes from: init, or the daemon itself.
 
+use crate::device;
 use crate::sys::socket;
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
@@ -28,13 +29,13 @@ pub const ANDROID_PATH: &str = "/dev/socket/lmkd";
 #[derive(Debug)]
 pub enum HandoverError {
     /// The variable does not hold a number.
-    NotANumber(OsString),
-    /// The number is no open descriptor, or no socket.
-    NotASocket(i32, Errno),
-    /// The socket is bound to another path than init's.
-    WrongPath(i32),
+    NotANumber(&'static str, OsString),
+    /// The number in the variable is no open descriptor, or no socket.
+    NotASocket(&'static str, i32, Errno),
+    /// The socket is bound to another path than init's, which is the last.
+    WrongPath(&'static str, i32, &'static str),
     /// The socket is not of type SOCK_SEQPACKET.
-    WrongType(i32),
+    WrongType(&'static str, i32),
     /// Somebody answers at this path.
     InUse(PathBuf),
     /// There is something at this path that is no socket.
@@ -48,15 +49,15 @@ pub enum HandoverError {
 impl fmt::Display for HandoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotANumber(value) => {
-                write!(f, "{VARIABLE}={} is no descriptor number", value.to_string_lossy())
+            Self::NotANumber(name, value) => {
+                write!(f, "{name}={} is no descriptor number", value.to_string_lossy())
             }
-            Self::NotASocket(fd, error) => write!(f, "{VARIABLE}={fd} is no socket: {error}"),
-            Self::WrongPath(fd) => {
-                write!(f, "the socket of {VARIABLE}={fd} is not bound to {ANDROID_PATH}")
+            Self::NotASocket(name, fd, error) => write!(f, "{name}={fd} is no socket: {error}"),
+            Self::WrongPath(name, fd, path) => {
+                write!(f, "the socket of {name}={fd} is not bound to {path}")
             }
-            Self::WrongType(fd) => {
-                write!(f, "the socket of {VARIABLE}={fd} is not of type seqpacket")
+            Self::WrongType(name, fd) => {
+                write!(f, "the socket of {name}={fd} is not of type seqpacket")
             }
             Self::InUse(path) => write!(
                 f,
@@ -74,29 +75,37 @@ impl fmt::Display for HandoverError {
 
 impl std::error::Error for HandoverError {}
 
-/// Takes the socket that init handed over; None if it did not. To be called once, before anything
-/// else could have closed the descriptor and reused its number.
+/// Takes the socket that init handed over in `variable`, bound to `path`; None if it did not. To be
+/// called once, before anything else could have closed the descriptor and reused its number.
 ///
 /// # Errors
 ///
 /// The variable is there but what it says is not init's socket: as `android_get_control_socket` of
 /// libcutils, this checks that the descriptor is open and bound to the path that init uses.
-pub fn from_init() -> Result<Option<OwnedFd>, HandoverError> {
-    std::env::var_os(VARIABLE).map(|value| adopt(&value, Path::new(ANDROID_PATH))).transpose()
+pub fn from_init(
+    variable: &'static str,
+    path: &'static str,
+) -> Result<Option<OwnedFd>, HandoverError> {
+    std::env::var_os(variable).map(|value| adopt(variable, &value, path)).transpose()
 }
 
-fn adopt(value: &OsStr, expected: &Path) -> Result<OwnedFd, HandoverError> {
+fn adopt(
+    variable: &'static str,
+    value: &OsStr,
+    expected: &'static str,
+) -> Result<OwnedFd, HandoverError> {
     let number = value.to_str().and_then(|text| text.trim().parse().ok()).filter(|fd| *fd >= 0);
-    let number: i32 = number.ok_or_else(|| HandoverError::NotANumber(value.to_owned()))?;
-    let socket = socket::adopt(number).map_err(|e| HandoverError::NotASocket(number, e))?;
-    let address =
-        rustix::net::getsockname(&socket).map_err(|e| HandoverError::NotASocket(number, e))?;
-    if bound_path(address).as_deref() != Some(expected) {
-        return Err(HandoverError::WrongPath(number));
+    let number: i32 =
+        number.ok_or_else(|| HandoverError::NotANumber(variable, value.to_owned()))?;
+    let not_a_socket = |error| HandoverError::NotASocket(variable, number, error);
+    let socket = socket::adopt(number).map_err(not_a_socket)?;
+    let address = rustix::net::getsockname(&socket).map_err(not_a_socket)?;
+    if bound_path(address).as_deref() != Some(Path::new(expected)) {
+        return Err(HandoverError::WrongPath(variable, number, expected));
     }
     match rustix::net::sockopt::socket_type(&socket) {
         Ok(SocketType::SEQPACKET) => Ok(socket),
-        _ => Err(HandoverError::WrongType(number)),
+        _ => Err(HandoverError::WrongType(variable, number)),
     }
 }
 
@@ -110,7 +119,7 @@ fn bound_path(address: SocketAddrAny) -> Option<PathBuf> {
 /// directory of their own under /tmp without that variable).
 #[must_use]
 pub fn default_path() -> PathBuf {
-    if cfg!(target_os = "android") {
+    if device::is_android() {
         return PathBuf::from(ANDROID_PATH);
     }
     let uid = rustix::process::geteuid();
@@ -186,10 +195,15 @@ mod tests {
         (path, number.to_string().into())
     }
 
+    /// Paths of init's are known when this is compiled, those of tests are not.
+    fn leaked(path: &Path) -> &'static str {
+        path.to_str().unwrap().to_owned().leak()
+    }
+
     #[test]
     fn inits_socket_is_taken_over_and_not_handed_on() {
         let (path, number) = bound("init");
-        let socket = adopt(&number, &path).unwrap();
+        let socket = adopt(VARIABLE, &number, leaked(&path)).unwrap();
         let flags = rustix::io::fcntl_getfd(&socket).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
         std::fs::remove_file(path).unwrap();
@@ -198,18 +212,18 @@ mod tests {
     #[test]
     fn a_socket_bound_elsewhere_is_not_inits() {
         let (path, number) = bound("elsewhere");
-        let error = adopt(&number, Path::new(ANDROID_PATH)).unwrap_err();
-        assert!(matches!(error, HandoverError::WrongPath(_)), "{error}");
+        let error = adopt(VARIABLE, &number, ANDROID_PATH).unwrap_err();
+        assert!(matches!(error, HandoverError::WrongPath(..)), "{error}");
         std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn what_is_no_number_or_no_open_descriptor_is_said() {
         for value in ["", "x", "-1", "3 4", "99999999999"] {
-            let error = adopt(OsStr::new(value), Path::new("/a")).unwrap_err();
-            assert!(matches!(error, HandoverError::NotANumber(_)), "{error}");
+            let error = adopt(VARIABLE, OsStr::new(value), "/a").unwrap_err();
+            assert!(matches!(error, HandoverError::NotANumber(..)), "{error}");
         }
-        let error = adopt(OsStr::new("1000000"), Path::new("/a")).unwrap_err();
-        assert!(matches!(error, HandoverError::NotASocket(1_000_000, _)), "{error}");
+        let error = adopt(VARIABLE, OsStr::new("1000000"), "/a").unwrap_err();
+        assert!(matches!(error, HandoverError::NotASocket(_, 1_000_000, _)), "{error}");
     }
 }

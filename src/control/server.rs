@@ -7,6 +7,7 @@
 use super::wire::Event;
 use super::wire::REQUEST_MAX;
 use crate::processes::ClientId;
+use crate::sys::inbox;
 use crate::sys::socket;
 pub use crate::sys::socket::Credentials;
 use log::info;
@@ -24,6 +25,12 @@ use std::os::fd::OwnedFd;
 pub const CLIENTS_MAX: usize = 16;
 /// AOSP's is 3; more survives a burst of clients while a kill is under way.
 const BACKLOG: i32 = 64;
+
+/// Packets that one [`Server::receive`] takes at most.
+pub const RECEIVED_MAX: usize = inbox::PACKETS;
+
+/// Where received packets are put.
+pub type Inbox = inbox::Inbox<REQUEST_MAX>;
 
 /// The socket and its connections.
 #[derive(Debug)]
@@ -64,16 +71,14 @@ pub enum Accepted {
 
 /// What was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// A datagram of this many bytes, by this sender.
+pub enum Received<'a> {
+    /// A packet.
     Packet {
-        /// Bytes in the buffer.
-        len: usize,
+        /// Its bytes.
+        datagram: &'a [u8],
         /// Who sent it, as the kernel says.
         from: Credentials,
     },
-    /// Nothing for now.
-    Empty,
     /// Nothing ever again: the client hung up and all it had sent was read, or the connection
     /// failed. Or it is gone already.
     Closed,
@@ -184,21 +189,31 @@ impl Server {
         )
     }
 
-    /// Takes one packet. What does not fit is cut off, as in AOSP. Call it until it says other than
-    /// [`Received::Packet`]: what was queued before a hang-up comes first.
-    pub fn receive(&mut self, id: ClientId, buffer: &mut [u8; REQUEST_MAX]) -> Received {
-        let Some(client) = self.get(id) else { return Received::Closed };
-        loop {
-            return match socket::receive(client.socket.as_fd(), buffer) {
-                Ok((len, Some(from))) => Received::Packet { len, from },
-                // The end has no sender; an empty packet has one.
-                Ok((0, None)) => Received::Closed,
-                Ok((_, None)) => Received::NoCredentials,
-                Err(Errno::AGAIN) => Received::Empty,
-                Err(Errno::INTR) => continue,
-                Err(_) => Received::Closed,
-            };
-        }
+    /// Takes up to `most` packets, at most [`RECEIVED_MAX`], with one system call. What does not fit
+    /// of one is cut off, as in AOSP. What was queued before a hang-up comes first; if there is
+    /// nothing for now, nothing comes.
+    pub fn receive<'a>(
+        &mut self,
+        id: ClientId,
+        inbox: &'a mut Inbox,
+        most: usize,
+    ) -> impl Iterator<Item = Received<'a>> {
+        inbox.clear();
+        let failed = loop {
+            let Some(client) = self.get(id) else { break true };
+            match inbox.fill(client.socket.as_fd(), most) {
+                Ok(()) | Err(Errno::AGAIN) => break false,
+                Err(Errno::INTR) => {}
+                Err(_) => break true,
+            }
+        };
+        let packets = inbox.packets().map(|(datagram, from)| match from {
+            Some(from) => Received::Packet { datagram, from },
+            // The end has no sender; an empty packet has one.
+            None if datagram.is_empty() => Received::Closed,
+            None => Received::NoCredentials,
+        });
+        packets.chain(failed.then_some(Received::Closed))
     }
 
     /// Sends one packet, or loses it.

@@ -7,7 +7,10 @@ use super::Token;
 use crate::clock::MonoTime;
 use crate::control::auth::Rights;
 use crate::control::server::Accepted;
+use crate::control::server::Inbox;
 use crate::control::server::Received;
+use crate::control::server::CLIENTS_MAX;
+use crate::control::server::RECEIVED_MAX;
 use crate::control::wire;
 use crate::control::wire::Command;
 use crate::control::wire::KillCount;
@@ -17,13 +20,15 @@ use crate::control::wire::Request;
 use crate::control::wire::Targets;
 use crate::policy::MinfreeTable;
 use crate::processes::ClientId;
+use crate::recorder::Change;
+use crate::recorder::Input;
+use crate::recorder::Removal;
 
 /// Least time between two sets of minfree levels, ms; one that comes sooner is applied then.
 const TARGET_SPACING_MS: i64 = 1000;
 
 /// Commands that one turn of the loop serves, so that a flood leaves time for deaths and pressure.
-/// What is left over is readable at the next turn, when another client may come first.
-const COMMANDS_PER_TURN: usize = 256;
+const COMMANDS_PER_TURN: usize = 2 * RECEIVED_MAX;
 
 /// What the daemon remembers of its clients' wishes.
 #[derive(Debug, Default)]
@@ -31,16 +36,11 @@ pub(super) struct Clients {
     last_target: Option<MonoTime>,
     waiting_target: Option<Targets>,
     boot_handled: bool,
-    /// Commands that may still be served in this turn.
-    budget: usize,
+    /// The place of the client that is served first in the next turn.
+    next: usize,
 }
 
 impl Clients {
-    /// A turn of the loop begins.
-    pub(super) fn begin_turn(&mut self) {
-        self.budget = COMMANDS_PER_TURN;
-    }
-
     /// When minfree levels that came too soon are to be applied.
     pub(super) fn target_due(&self) -> Option<MonoTime> {
         self.waiting_target.and(self.last_target).map(|at| at.plus_millis(TARGET_SPACING_MS))
@@ -63,14 +63,31 @@ impl Daemon {
         }
     }
 
-    /// A client has sent or hung up. What it sent before hanging up is served first.
-    pub(super) fn client_event(&mut self, id: ClientId) {
-        let mut buffer = [0; wire::REQUEST_MAX];
-        while let Some(left) = self.clients.budget.checked_sub(1) {
-            self.clients.budget = left;
-            match self.server.receive(id, &mut buffer) {
-                Received::Packet { len, from } => {
-                    let datagram = buffer.get(..len).unwrap_or(&[]);
+    /// Serves those of these clients, each at its place, that have sent or hung up: some commands
+    /// of one, then of the next. What is left over is readable at the next turn, which begins
+    /// where this one ends, so that none who floods keeps the others waiting.
+    pub(super) fn serve_clients(&mut self, ready: &[Option<ClientId>; CLIENTS_MAX]) {
+        let mut budget = COMMANDS_PER_TURN;
+        let (before, from_next) = ready.split_at(self.clients.next.min(CLIENTS_MAX));
+        for id in from_next.iter().chain(before).flatten() {
+            if budget == 0 {
+                break;
+            }
+            let served = self.serve_client(*id, budget);
+            budget = budget.saturating_sub(served);
+            self.clients.next = usize::from(id.slot).saturating_add(1) % CLIENTS_MAX;
+            self.begin_handler(MonoTime::now());
+        }
+    }
+
+    /// Serves up to `most` commands of a client. What it sent before hanging up is served first.
+    fn serve_client(&mut self, id: ClientId, most: usize) -> usize {
+        let mut inbox = Inbox::new();
+        let mut served: usize = 0;
+        for received in self.server.receive(id, &mut inbox, most) {
+            match received {
+                Received::Packet { datagram, from } => {
+                    served = served.saturating_add(1);
                     match Request::decode(datagram) {
                         Ok(request) => {
                             let rights = self.authority.rights(from.uid);
@@ -79,15 +96,15 @@ impl Daemon {
                         Err(refusal) => self.notices.refused(MonoTime::now(), &refusal),
                     }
                 }
-                Received::Empty => return,
                 Received::Closed | Received::NoCredentials => {
                     // Its processes stay registered; whoever comes next may take them over.
                     self.registry.release_claims(id);
                     self.server.close(id);
-                    return;
+                    break;
                 }
             }
         }
+        served
     }
 
     fn serve_request(&mut self, id: ClientId, rights: Rights, request: &Request<'_>) {
@@ -155,12 +172,17 @@ impl Daemon {
 
     /// Forgets what the client registered, and what nobody claims.
     fn purge(&mut self, client: ClientId, rights: Rights) {
-        let reactor = &self.reactor;
+        let now = MonoTime::now();
+        let (reactor, journal) = (&self.reactor, &mut self.journal);
         self.registry.retain(|record| {
             let foreign = record.claim.is_some_and(|claim| claim != client);
             let keep = foreign || !rights.covers(record.uid);
             if let (false, Some(pidfd)) = (keep, &record.pidfd) {
                 reactor.remove(pidfd);
+            }
+            if !keep {
+                let (pid, why) = (record.pid().get(), Removal::Asked);
+                journal.write(now, &Change::Removed { pid, why });
             }
             keep
         });
@@ -177,7 +199,9 @@ impl Daemon {
         let levels = targets
             .iter()
             .map(|level| (i32::try_from(level.minfree.get()).unwrap_or(i32::MAX), level.adj.get()));
-        self.policy.set_minfree(MinfreeTable::from_pairs(levels));
+        let table = MinfreeTable::from_pairs(levels);
+        self.policy.set_minfree(table);
+        self.journal.write(now, &Input::Minfree(table));
     }
 
     /// Reads the tunables again and arms the monitors by them. What is refused changes nothing.
@@ -191,6 +215,7 @@ impl Daemon {
             return false;
         }
         crate::logging::set_debug(self.tunables.debug);
+        self.record_settings();
         true
     }
 

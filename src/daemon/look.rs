@@ -3,13 +3,16 @@
 //! Everything from here to the signal is on the way between a pressure event and a kill: no
 //! allocation, no lock across a system call, nobody waited for.
 
+use super::recording;
+use super::register::may_be_of;
 use super::report;
 use super::Daemon;
 use super::Token;
 use crate::clock::MonoTime;
 use crate::control::wire::Event;
 use crate::control::wire::KillNotice;
-use crate::kernel::Meminfo;
+use crate::kernel::process::ProcDir;
+use crate::kernel::process::Status;
 use crate::kill::ledger::Moments;
 use crate::kill::Flight;
 use crate::kill::FlightId;
@@ -18,12 +21,20 @@ use crate::kill::Victim;
 use crate::pidfd::PidFd;
 use crate::policy::Admission;
 use crate::policy::Cause;
+use crate::policy::PollPlan;
 use crate::policy::Signals;
 use crate::policy::Trigger;
 use crate::policy::Verdict;
 use crate::policy::Why;
 use crate::processes::Candidate;
+use crate::processes::Prepared;
+use crate::processes::Record;
 use crate::processes::Who;
+use crate::recorder::Act;
+use crate::recorder::Look;
+use crate::recorder::Removal;
+use crate::recorder::Seen;
+use crate::recorder::Step;
 use crate::report::EventLog;
 use crate::report::KillInfo;
 use crate::units::Kib;
@@ -36,57 +47,56 @@ impl Daemon {
         // Ends of reclaim do not wake the loop; they are in the ring all the same.
         self.take_memevents(now);
         let pending = self.killer.waiting_for().map(|flight| flight.moments.signalled);
-        match self.policy.admit(trigger, now, pending, &self.tunables) {
+        let mut look = self.new_look(trigger, now, pending);
+        let mut killed = None;
+        look.admission = self.policy.admit(trigger, now, pending, &self.tunables);
+        match look.admission {
             Admission::Ignored => self.gate.passed(now),
             Admission::Skipped => {
                 self.gate.passed(now);
-                self.plan(trigger);
+                look.plan = self.plan(trigger);
             }
             Admission::Evaluate { watermarks } => {
                 self.stop_waiting();
-                self.evaluate(trigger, now, watermarks);
+                killed = self.evaluate(&mut look, watermarks);
                 let reclaim = self.sample.reclaim.unwrap_or_default();
                 let reclaiming = reclaim.kswapd_awake || reclaim.direct_since.is_some();
-                self.gate.looked(now, reclaiming || self.nothing_left());
-                self.plan(trigger);
+                self.gate.looked(now, reclaiming, self.policy.vigil_ms());
+                look.plan = self.plan(trigger);
             }
         }
+        look.waiting = self.killer.waiting_for().is_some();
+        self.record_look(&look, killed);
     }
 
-    /// Whether file cache and free swap together could not lift free memory over the high watermark.
-    /// kswapd gives up in this state and is not woken again, and nothing stalls: until it ends,
-    /// looking is the only way to hear of the next shortage before it is one.
-    fn nothing_left(&self) -> bool {
-        let Meminfo { active_file, inactive_file, swap_free, .. } = self.sample.meminfo;
-        active_file + inactive_file + swap_free < self.high_watermark
-    }
-
-    fn plan(&mut self, trigger: Trigger) {
+    fn plan(&mut self, trigger: Trigger) -> PollPlan {
         let waiting = self.killer.waiting_for().is_some();
         let plan = self.policy.poll_plan(trigger, waiting);
         let now = MonoTime::now();
         self.poller.polled(now);
         self.poller.apply(plan, now, self.window_ms());
+        plan
     }
 
-    fn evaluate(&mut self, trigger: Trigger, now: MonoTime, watermarks: bool) {
+    /// Reads memory, decides, and kills if that is the verdict.
+    fn evaluate(&mut self, look: &mut Look, watermarks: bool) -> Option<FlightId> {
+        let (trigger, now) = (look.trigger, look.now);
         self.sample.reclaim = self.memevents.is_some().then(|| self.reclaim.at(now));
         if let Err(error) = self.sampler.read(now, watermarks, &mut self.sample) {
-            self.policy.read_failed(trigger);
             self.notices.unreadable(now, &error);
-            return;
-        }
-        if let Some(watermarks) = &self.sample.watermarks {
-            self.high_watermark = watermarks.high;
+            if !error.costs_watermarks_only() {
+                self.policy.read_failed(trigger);
+                return None;
+            }
         }
         let verdict = self.policy.evaluate(trigger, &self.sample, &self.tunables);
-        if let Some(cause) = verdict.cause {
-            self.kill_one(&verdict, cause);
-        }
+        let killed = verdict.cause.and_then(|cause| self.kill_one(&verdict, cause, look));
+        look.seen = Some(Seen { sample: self.sample.clone(), verdict });
+        killed
     }
 
     /// Tries candidates in kill order until one is signalled.
-    fn kill_one(&mut self, verdict: &Verdict, cause: Cause) {
+    fn kill_one(&mut self, verdict: &Verdict, cause: Cause, look: &mut Look) -> Option<FlightId> {
         let decided = MonoTime::now();
         let swap_used = self.sample.meminfo.swap_total - self.sample.meminfo.swap_free;
         let heaviest = self.tunables.kill_heaviest_task;
@@ -94,28 +104,36 @@ impl Daemon {
         while let Some(candidate) = self.searcher.next(&mut self.registry, &self.proc) {
             let moments = Moments { woken: self.woken, decided, ..Moments::default() };
             match self.try_kill(&candidate, verdict, cause, moments) {
-                Ok(()) => {
-                    if !self.options.dry_run {
-                        self.policy.note_kill(&cause, &self.tunables);
-                    }
-                    return;
+                Ok(Some(id)) => {
+                    self.policy.note_kill(&cause, &self.tunables);
+                    look.act = Act::Killed { pid: candidate.pid.get(), ticket: id.ticket };
+                    return Some(id);
                 }
-                Err(error) => self.passed_over(&candidate, error),
+                Ok(None) => {
+                    look.act = Act::Spared { pid: candidate.pid.get() };
+                    return None;
+                }
+                Err(error) => {
+                    look.tried.push(recording::tried(&candidate, error));
+                    self.passed_over(&candidate, error);
+                }
             }
         }
+        look.act = Act::Nobody;
         self.notices.nobody(decided, cause);
+        None
     }
 
+    /// Kills a candidate; None in a dry run.
     fn try_kill(
         &mut self,
         candidate: &Candidate,
         verdict: &Verdict,
         cause: Cause,
         moments: Moments,
-    ) -> Result<(), KillError> {
-        let pid = candidate.pid.get();
-        let pidfd = self.identify(candidate)?;
-        if self.killer.is_dying(pid) {
+    ) -> Result<Option<FlightId>, KillError> {
+        let opened = self.identify(candidate)?;
+        if self.killer.is_dying(candidate.pid.get()) {
             return Err(KillError::Dying);
         }
         let victim = self.describe(candidate)?;
@@ -126,84 +144,77 @@ impl Daemon {
                 let line = report::KillLine { victim: &victim, why: &why };
                 log::info!("dry run, would: {line}{skipped}");
             }
-            return Ok(());
+            return Ok(None);
         }
-        let id = self.killer.kill(&self.proc, victim, pidfd, cause, moments)?;
-        self.watch(id, candidate);
-        self.announce(id, verdict);
-        Ok(())
+        // Without a pidfd of its own a record has made `identify` open one.
+        let pidfd = opened.or_else(|| self.record_of(candidate)?.pidfd.take());
+        let pidfd = pidfd.ok_or(KillError::Gone)?;
+        match self.killer.kill(&self.proc, victim, pidfd, cause, moments) {
+            Ok(id) => {
+                self.watch(id, candidate);
+                self.announce(id, verdict);
+                Ok(Some(id))
+            }
+            Err((pidfd, error)) => {
+                if let Some(record) = self.record_of(candidate) {
+                    record.pidfd = Some(pidfd);
+                }
+                Err(error)
+            }
+        }
     }
 
-    /// The pidfd of the candidate, proven to be the process that was registered or found.
-    fn identify(&mut self, candidate: &Candidate) -> Result<PidFd, KillError> {
+    fn record_of(&mut self, candidate: &Candidate) -> Option<&mut Record> {
         match candidate.who {
+            Who::Registered(id) => self.registry.get_mut(id),
+            Who::Adopted { .. } => None,
+        }
+    }
+
+    /// A pidfd that is proven to be of the process that was registered or found; None if the record
+    /// has it.
+    fn identify(&self, candidate: &Candidate) -> Result<Option<PidFd>, KillError> {
+        let opened = match candidate.who {
             Who::Registered(id) => {
                 let record = self.registry.get(id).ok_or(KillError::Gone)?;
-                match &record.pidfd {
-                    Some(pidfd) => pidfd.try_clone().map_err(KillError::Refused),
-                    None => {
-                        let pidfd = self.open_same(candidate, record.start_time)?;
-                        let same = self.may_be_of(record) && pidfd.holds_its_pid();
-                        same.then_some(pidfd).ok_or(KillError::Gone)
-                    }
+                if record.pidfd.is_some() {
+                    return Ok(None);
                 }
+                open_registered(&self.proc, record)
             }
-            Who::Adopted { start_time } => self.open_same(candidate, start_time),
-        }
-    }
-
-    /// Opens a pidfd and checks that the process behind it started when the one meant did: the
-    /// pidfd is opened first, so what is read afterwards is of the process it names or of none.
-    fn open_same(&self, candidate: &Candidate, start_time: u64) -> Result<PidFd, KillError> {
-        let pid = candidate.pid.get();
-        let pidfd = PidFd::open(pid).map_err(|errno| match errno {
-            // The id is a thread's by now (EINVAL, on newer kernels ENOENT), or nobody's.
-            Errno::SRCH | Errno::INVAL | Errno::NOENT => KillError::Gone,
-            other => KillError::Refused(other),
-        })?;
-        let stat = self.proc.stat(pid)?;
-        let same = stat.start_time == start_time && pidfd.holds_its_pid();
-        if same {
-            Ok(pidfd)
-        } else {
-            Err(KillError::Gone)
-        }
+            Who::Adopted { start_time } => {
+                open_started(&self.proc, candidate.pid.get(), start_time)
+            }
+        };
+        opened.map(Some)
     }
 
     /// Reads all that will be said about the victim. Nothing is read of it after the signal.
     fn describe(&self, candidate: &Candidate) -> Result<Victim, KillError> {
         let pid = candidate.pid.get();
-        let status = self.proc.status(pid)?;
-        let name = self.proc.name(pid)?;
-        let (rss, swap) = match (status.rss, status.swap) {
-            (Some(rss), swap) => (rss, swap.unwrap_or(Kib::ZERO)),
-            // The leader has left; the memory is seen through a thread that has not.
-            (None, _) => self.memory_of_threads(pid).ok_or(KillError::Gone)?,
+        let prepared = match candidate.who {
+            Who::Registered(id) => self.ready.get(id),
+            Who::Adopted { .. } => None,
         };
+        let status = prepared.map_or_else(|| self.proc.status(pid), Prepared::status)?;
+        let name = prepared.and_then(|prepared| prepared.name(&status));
+        let name = name.map_or_else(|| self.proc.name(pid), Ok)?;
+        let (rss, swap) = self.proc.memory(pid, &status).ok_or(KillError::Gone)?;
         let wanted = self.tunables.log_stats && self.server.has_subscribers(Event::Stat);
-        let stat = if wanted { self.proc.stat(pid).ok() } else { None };
+        let stat = || prepared.map_or_else(|| self.proc.stat(pid), Prepared::stat);
+        let stat = if wanted { stat().ok() } else { None };
+        let memcg = self.memcg.get().filter(|_| wanted && self.tunables.per_app_memcg);
+        let group = memcg.and_then(|memcg| memcg.as_ref().ok()?.usage(&self.proc, pid).ok());
         let Candidate { uid, adj, .. } = *candidate;
-        Ok(Victim { pid, uid, adj, name, rss, swap, threads: status.threads, stat })
-    }
-
-    pub(super) fn memory_of_threads(&self, pid: i32) -> Option<(Kib, Kib)> {
-        let mut found = None;
-        let _ = self.proc.threads(pid, |tid| {
-            if let Ok(status) = self.proc.thread_status(pid, tid) {
-                found = status.rss.map(|rss| (rss, status.swap.unwrap_or(Kib::ZERO)));
-            }
-            found.is_none()
-        });
-        found
+        let Status { state, threads, .. } = status;
+        Ok(Victim { pid, uid, adj, name, state, rss, swap, threads, stat, group })
     }
 
     /// Waits on the victim from now on, and takes its record out.
     fn watch(&mut self, id: FlightId, candidate: &Candidate) {
         if let Who::Registered(record) = candidate.who {
             if let Some(record) = self.registry.remove(record) {
-                if let Some(pidfd) = &record.pidfd {
-                    self.reactor.remove(pidfd);
-                }
+                self.record_removed(record.pid().get(), Removal::Killed);
             }
         }
         self.wait_for_exit(id);
@@ -215,7 +226,7 @@ impl Daemon {
             self.reactor.remove(evicted.pidfd());
         }
         let Some(flight) = self.killer.flight(id) else { return };
-        if let Err(error) = self.reactor.add(flight.pidfd(), Token::Victim(id)) {
+        if let Err(error) = self.reactor.rename(flight.pidfd(), Token::Victim(id)) {
             // Its exit would never be seen: with kill_timeout_ms of 0 the wait would not end.
             log::error!("cannot wait for process {}: {error}", flight.victim.pid);
             self.killer.give_up_waiting();
@@ -292,22 +303,25 @@ impl Daemon {
         }
         match error {
             KillError::Dying => {}
-            KillError::Gone => self.forget(candidate.pid),
+            KillError::Gone => self.forget(candidate.pid, Removal::PassedOver),
             // The daemon's own want, not the candidate's: the next search tries it again.
             KillError::Refused(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
                 self.notices.not_killed(MonoTime::now(), candidate.pid.get(), &errno);
             }
             KillError::Refused(errno) => {
                 log::error!("cannot kill process {}: {errno}", candidate.pid);
-                self.forget(candidate.pid);
+                self.forget(candidate.pid, Removal::PassedOver);
             }
         }
     }
 
     /// kill_timeout_ms is over, or the wait no longer matters.
     pub(super) fn stop_waiting(&mut self) {
-        if let Some((flight, release)) = self.killer.give_up_waiting() {
+        if let Some((id, flight, release)) = self.killer.give_up_waiting() {
             report::log_timeout(flight, release, self.tunables.kill_timeout_ms);
+            let memory_back = release.is_some_and(|release| release.is_back());
+            let flight = (flight.victim.pid, flight.moments);
+            self.record_fate(id.ticket, flight, Step::TimedOut { memory_back });
         }
     }
 
@@ -320,15 +334,38 @@ impl Daemon {
             // From Linux 6.9 on a hang-up tells when its parent has reaped it, which is when the
             // kernel hands out the exit status. Where none comes, the watch costs nothing.
             let _ = self.reactor.only_hang_up(flight.pidfd(), Token::Victim(id));
+            let flight = (flight.victim.pid, flight.moments);
+            self.record_fate(id.ticket, flight, Step::Exited);
         }
         if hung_up || self.killer.is_over(id) {
             if let Some((flight, outcome)) = self.killer.prove(id, now) {
                 self.reactor.remove(flight.pidfd());
                 report::log_proof(&flight, outcome);
+                let flight = (flight.victim.pid, flight.moments);
+                self.record_fate(id.ticket, flight, recording::step_of(outcome));
             }
         }
         if was_waiting {
             self.poller.resume(now);
         }
     }
+}
+
+/// Opens the pidfd that a record lacks.
+pub(super) fn open_registered(proc: &ProcDir, record: &Record) -> Result<PidFd, KillError> {
+    let pidfd = open_started(proc, record.pid().get(), record.start_time)?;
+    let same = may_be_of(proc, record) && pidfd.holds_its_pid();
+    same.then_some(pidfd).ok_or(KillError::Gone)
+}
+
+/// Opens a pidfd and checks that the process behind it started when the one meant did: the pidfd is
+/// opened first, so what is read afterwards is of the process it names or of none.
+fn open_started(proc: &ProcDir, pid: i32, start_time: u64) -> Result<PidFd, KillError> {
+    let pidfd = PidFd::open(pid).map_err(|errno| match errno {
+        // The id is a thread's by now (EINVAL, on newer kernels ENOENT), or nobody's.
+        Errno::SRCH | Errno::INVAL | Errno::NOENT => KillError::Gone,
+        other => KillError::Refused(other),
+    })?;
+    let same = proc.stat(pid)?.start_time == start_time && pidfd.holds_its_pid();
+    same.then_some(pidfd).ok_or(KillError::Gone)
 }

@@ -10,8 +10,10 @@
 mod clients;
 mod look;
 mod opening;
+mod operator;
 mod privilege;
 mod reactor;
+mod recording;
 mod register;
 mod report;
 mod settings;
@@ -24,6 +26,7 @@ use crate::config::Options;
 use crate::config::Tunables;
 use crate::control::auth::Authority;
 use crate::control::server::Server;
+use crate::control::server::CLIENTS_MAX;
 use crate::kernel::memcg::MemcgError;
 use crate::kernel::memcg::MemoryCgroups;
 use crate::kernel::memevents::Event;
@@ -39,32 +42,37 @@ use crate::policy::Level;
 use crate::policy::Policy;
 use crate::policy::Poller;
 use crate::policy::Trigger;
+use crate::processes::Ready;
 use crate::processes::RecordId;
 use crate::processes::Registry;
 use crate::processes::Searcher;
+use crate::recorder::Input;
+use crate::recorder::Journal;
+use crate::recorder::Removal;
 use crate::report::EventLog;
+use crate::report::KillLog;
 use crate::report::TraceMarker;
 use crate::sys::signal::SignalFd;
 use crate::units::PageSize;
-use crate::units::Pages;
 use anyhow::Context;
 use opening::Opening;
 use reactor::Reactor;
-use reactor::Ready;
 use reactor::Token;
+use std::cell::OnceCell;
 use std::path::Path;
 
 /// How often memory is looked at where the kernel has no pressure interface, ms.
 const SAMPLING_INTERVAL_MS: i64 = 1000;
 
-/// Signs of scarce memory without a stall make the daemon look no more often than this, ms.
+/// Signs of scarce memory without a stall make the daemon look no more often than this, ms, unless
+/// the policy keeps vigil.
 const SCARCITY_SPACING_MS: u32 = 100;
 
 /// Everything the loop owns.
 pub struct Daemon {
     own_pid: i32,
-    /// At the start; see [`Daemon::register`].
-    ancestors: Vec<i32>,
+    /// At the first registration.
+    ancestors: OnceCell<Vec<i32>>,
     options: Options,
     settings: settings::Settings,
     tunables: Tunables,
@@ -85,18 +93,20 @@ pub struct Daemon {
     vendor: Option<(i32, i32)>,
     sampler: Sampler,
     sample: Sample,
-    /// The last one read.
-    high_watermark: Pages,
     proc: ProcDir,
-    memcg: Result<MemoryCgroups, MemcgError>,
+    /// Looked for when it is first needed.
+    memcg: OnceCell<Result<MemoryCgroups, MemcgError>>,
     registry: Registry,
     searcher: Searcher,
+    ready: Ready,
     policy: Policy,
     poller: Poller,
     killer: Killer,
     clients: clients::Clients,
     notices: report::Notices,
+    kill_log: Option<KillLog>,
     event_log: EventLog,
+    journal: Journal,
     trace: Option<TraceMarker>,
     watchdog: watchdog::Watchdog,
     /// When the current event was taken out of the kernel.
@@ -111,12 +121,17 @@ impl Daemon {
     ///
     /// Only what makes a start impossible: no epoll, no `/proc`, no socket to listen on.
     pub fn run(options: Options) -> anyhow::Result<()> {
+        crate::sys::heap::share_one();
         let mut daemon = Self::start(options)?;
         daemon.welcome();
         daemon.warm_up();
+        daemon.record_checkpoint();
         privilege::harden();
         while !daemon.stop {
             daemon.step();
+        }
+        if let Some(kill_log) = daemon.kill_log.take() {
+            kill_log.finish();
         }
         log::info!("ended by a signal, {} kills", daemon.killer.ledger.total());
         Ok(())
@@ -125,8 +140,8 @@ impl Daemon {
     fn start(mut options: Options) -> anyhow::Result<Self> {
         privilege::raise_descriptor_limit();
         // Before any thread is started, so that all of them have the signals blocked.
-        let signals =
-            SignalFd::block(&[libc::SIGTERM, libc::SIGINT]).context("making a signalfd")?;
+        let signals = SignalFd::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGUSR1])
+            .context("making a signalfd")?;
         let mut settings = settings::Settings::new(&options)?;
         let tunables = settings.load();
         crate::logging::set_debug(tunables.debug);
@@ -142,16 +157,19 @@ impl Daemon {
         reactor.add(&signals, Token::Signals).context("watching for signals")?;
         reactor.add(server.listener(), Token::Listener).context("watching the socket")?;
         let searcher = Searcher::new(options.adopt);
-        let event_log = settings::open_event_log(options.kill_log.as_deref());
+        let journal = Journal::new(recorder_bytes(&tunables)).context("making an eventfd")?;
+        operator::start_scribe(&journal, &options, &settings, page);
+        let kill_log = options.kill_log.as_deref().and_then(settings::open_kill_log);
+        let event_log = settings::open_event_log(kill_log.as_ref());
         // A second sink: the loop may be stuck in its own.
         let watchdog = watchdog::Watchdog::start(
-            settings::open_event_log(options.kill_log.as_deref()),
+            settings::open_event_log(kill_log.as_ref()),
             page,
             options.dry_run,
         );
         let mut daemon = Self {
             authority: Authority::of_this_platform(),
-            ancestors: register::ancestors(&proc),
+            ancestors: OnceCell::new(),
             own_pid: rustix::process::getpid().as_raw_nonzero().get(),
             options,
             settings,
@@ -170,23 +188,26 @@ impl Daemon {
             vendor: None,
             sampler,
             sample: Sample::default(),
-            high_watermark: Pages::ZERO,
             proc,
-            memcg: MemoryCgroups::find(),
+            memcg: OnceCell::new(),
             registry: Registry::with_capacity(1024),
             searcher,
+            ready: Ready::default(),
             policy: Policy::new(page),
             poller: Poller::new(),
             killer: Killer::start(),
             clients: clients::Clients::default(),
             notices: report::Notices::default(),
+            kill_log,
             event_log,
+            journal,
             // Without tracefs, or the right to write there, there is no trace to be seen in.
             trace: TraceMarker::open().ok(),
             watchdog,
             woken: MonoTime::ZERO,
             stop: false,
         };
+        daemon.listen_to_scribe();
         daemon.open_memevents();
         if !daemon.tunables.delay_monitors_until_boot || daemon.settings.boot_completed() {
             daemon.arm_pressure();
@@ -196,18 +217,20 @@ impl Daemon {
 
     /// One turn of the loop: wait, serve every event, then whatever time has made due.
     fn step(&mut self) {
-        self.watchdog.publish(&self.registry);
-        let timeout = self.timeout(MonoTime::now());
-        self.watchdog.rest();
-        let count = match self.reactor.wait(timeout) {
-            Ok(count) => count,
-            Err(error) => {
-                // Not seen to happen; without a pause it would spin.
-                log::error!("waiting for events failed: {error}");
-                std::thread::sleep(std::time::Duration::from_millis(100));
-                0
+        let heads = self.registry.heads();
+        self.watchdog.publish(&heads, &self.registry, &self.proc);
+        // The next victims are prepared for their kill while there is nothing else to do, and while
+        // the last one dies.
+        let behind = self.ready.is_behind(&heads);
+        let busy = behind && self.killer.waiting_for().is_none();
+        let mut count = if busy { self.wait(Some(0)) } else { 0 };
+        if count == 0 {
+            if behind {
+                self.watchdog.begin(MonoTime::now());
+                self.ready.prepare(&heads, &self.registry, &self.proc);
             }
-        };
+            count = self.wait(self.timeout(MonoTime::now()));
+        }
         self.woken = MonoTime::now();
         self.begin_handler(self.woken);
         // Deaths first, so that the decision sees who is left; then pressure; and clients last, so
@@ -232,27 +255,53 @@ impl Daemon {
         self.begin_handler(MonoTime::now());
         self.serve_memevents();
         self.begin_handler(MonoTime::now());
-        self.clients.begin_turn();
+        let mut clients = [None; CLIENTS_MAX];
         for index in 0..count {
-            let Some(ready) = self.reactor.ready(index) else { continue };
-            if matches!(ready.token, Token::Listener | Token::Client(_)) {
-                self.serve(ready);
-                self.begin_handler(MonoTime::now());
+            match self.reactor.ready(index).map(|ready| ready.token) {
+                Some(Token::Listener) => {
+                    self.accept();
+                    self.begin_handler(MonoTime::now());
+                }
+                Some(Token::Client(id)) => {
+                    if let Some(place) = clients.get_mut(usize::from(id.slot)) {
+                        *place = Some(id);
+                    }
+                }
+                _ => {}
             }
         }
+        self.serve_clients(&clients);
         self.serve_timers();
         self.begin_handler(MonoTime::now());
+        self.end_recording_turn(MonoTime::now());
     }
 
-    fn serve(&mut self, ready: Ready) {
+    /// How many events there are, after `timeout_ms` at the latest.
+    fn wait(&mut self, timeout_ms: Option<i64>) -> usize {
+        self.watchdog.rest();
+        match self.reactor.wait(timeout_ms) {
+            Ok(count) => count,
+            Err(error) => {
+                // Not seen to happen; without a pause it would spin.
+                log::error!("waiting for events failed: {error}");
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                0
+            }
+        }
+    }
+
+    fn serve(&mut self, ready: reactor::Ready) {
         match ready.token {
-            Token::Signals => self.stop |= self.signals.take().is_some(),
-            Token::Listener => self.accept(),
-            Token::Client(id) => self.client_event(id),
+            Token::Signals => match self.signals.take() {
+                Some(libc::SIGUSR1) => self.journal.ask_file(),
+                Some(_) => self.stop = true,
+                None => {}
+            },
+            Token::Scribe => self.journal.heard(),
             Token::Process(id) => self.process_exited(id),
             Token::Victim(id) => self.victim_event(id, ready.hung_up),
             Token::MemEventsOpened => self.memevents_opened(),
-            Token::Pressure(_) | Token::MemEvents => {}
+            Token::Pressure(_) | Token::MemEvents | Token::Listener | Token::Client(_) => {}
         }
     }
 
@@ -263,7 +312,8 @@ impl Daemon {
         let sampling = self.next_sampling.map(|at| until(now, at));
         let target = self.clients.target_due().map(|at| until(now, at));
         let scarcity = self.gate.due().map(|at| until(now, at));
-        [poll, kill, sampling, target, scarcity].into_iter().flatten().min()
+        let status = self.status_due().map(|at| until(now, at));
+        [poll, kill, sampling, target, scarcity, status].into_iter().flatten().min()
     }
 
     fn kill_timeout_in(&self, now: MonoTime) -> Option<i64> {
@@ -291,7 +341,7 @@ impl Daemon {
     }
 
     /// A PSI monitor fired. One in error (its cgroup is gone) is dropped, or it would spin.
-    fn pressure_event(&mut self, level: Level, ready: Ready) -> Option<Level> {
+    fn pressure_event(&mut self, level: Level, ready: reactor::Ready) -> Option<Level> {
         if ready.error {
             log::error!("the pressure file is gone: sampling memory once a second instead");
             self.use_source(psi::Source::Sampling { every_ms: SAMPLING_INTERVAL_MS });
@@ -306,15 +356,22 @@ impl Daemon {
         let Some(memevents) = &mut self.memevents else { return };
         let (reclaim, policy) = (&mut self.reclaim, &mut self.policy);
         let (scarce, vendor) = (&mut self.scarce, &mut self.vendor);
+        let mut zones_changed = false;
         memevents.drain(now, |event| {
             reclaim.apply(&event);
             *scarce |= event.means_scarcity();
             match event {
                 Event::VendorKill { reason, min_adj } => *vendor = Some((reason, min_adj)),
-                Event::UpdateZoneinfo => policy.watermarks_changed(),
+                Event::UpdateZoneinfo | Event::Lost => {
+                    policy.watermarks_changed();
+                    zones_changed = true;
+                }
                 _ => {}
             }
         });
+        if zones_changed {
+            self.journal.write(now, &Input::WatermarksChanged);
+        }
     }
 
     /// Looks for what the ring held: at once for a vendor's wish, through the gate for scarcity.
@@ -323,6 +380,11 @@ impl Daemon {
         self.take_memevents(now);
         if let Some((reason, min_adj)) = self.vendor.take() {
             self.look(Trigger::Vendor { reason, min_adj });
+        }
+        // Until pressure is watched, the device boots: nobody but a vendor may ask for a kill, and what the
+        // kernel announces is looked at afterwards.
+        if self.pressure.is_none() {
+            return;
         }
         let scarce = std::mem::take(&mut self.scarce);
         if (scarce && self.gate.knock(now)) || self.gate.is_due(now) {
@@ -354,7 +416,13 @@ impl Daemon {
                 Ok(()) => {
                     let whose = if events.is_stamped() { "our own" } else { "Android's" };
                     log::info!("reclaim: told by {whose} BPF programs");
+                    let told = events.has_zoneinfo_events();
+                    self.policy.watermark_changes_are_told(told);
                     self.memevents = Some(events);
+                    // What kswapd announced before now was heard by nobody; it may have given up.
+                    self.scarce = true;
+                    self.record_input(Input::WatermarkChangesAreTold(told));
+                    self.record_sources();
                 }
                 Err(error) => log::warn!("reclaim events are not waited for: {error}"),
             },
@@ -379,6 +447,12 @@ impl Daemon {
                 return false;
             }
         };
+        let hears = matches!(self.pressure, Some(psi::Source::Psi { .. }));
+        let would_hear = matches!(source, psi::Source::Psi { .. }) || !self.tunables.use_psi;
+        if hears && !would_hear {
+            log::error!("the pressure monitors stay as they were");
+            return false;
+        }
         self.use_source(source);
         true
     }
@@ -400,6 +474,7 @@ impl Daemon {
         }
         // The old monitors leave the epoll set as they are closed.
         self.pressure = Some(source);
+        self.record_sources();
     }
 
     /// How long looks go on after an event: the window in which the kernel says nothing new.
@@ -414,9 +489,14 @@ impl Daemon {
     fn process_exited(&mut self, id: RecordId) {
         if let Some(pid) = self.registry.get(id).map(|record| record.pid()) {
             log::debug!("process {pid} has exited");
-            self.forget(pid);
+            self.forget(pid, Removal::Exited);
         }
     }
+}
+
+/// The size of the flight recorder.
+fn recorder_bytes(tunables: &Tunables) -> usize {
+    usize::try_from(tunables.recorder_kb).unwrap_or(0).saturating_mul(1024)
 }
 
 /// Milliseconds from `now` to `at`, rounded up so that a wait does not end before it is due.

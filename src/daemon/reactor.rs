@@ -36,6 +36,8 @@ pub enum Token {
     MemEvents,
     /// The attempt to open that is over.
     MemEventsOpened,
+    /// The scribe has called.
+    Scribe,
 }
 
 impl Token {
@@ -53,6 +55,7 @@ impl Token {
             Self::Victim(id) => (5, slot_of(id.place, id.ticket)),
             Self::MemEvents => (6, 0),
             Self::MemEventsOpened => (7, 0),
+            Self::Scribe => (8, 0),
         };
         kind << RecordId::BITS | name
     }
@@ -71,6 +74,7 @@ impl Token {
             (5, ticket) => Self::Victim(FlightId { place: slot, ticket }),
             (6, _) => Self::MemEvents,
             (7, _) => Self::MemEventsOpened,
+            (8, _) => Self::Scribe,
             _ => return None,
         })
     }
@@ -118,6 +122,20 @@ impl Reactor {
     /// ENOSPC at `/proc/sys/fs/epoll/max_user_watches`.
     pub fn add(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
         epoll::add(&self.epoll, fd, EventData::new_u64(token.pack()), EventFlags::IN)
+    }
+
+    /// Makes `token` the name of a descriptor that is waited on until it is readable; adds it if it
+    /// is not in the set.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::add`].
+    pub fn rename(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
+        let data = EventData::new_u64(token.pack());
+        match epoll::modify(&self.epoll, fd.as_fd(), data, EventFlags::IN) {
+            Err(Errno::NOENT) => self.add(fd, token),
+            done => done,
+        }
     }
 
     /// Adds a PSI monitor, whose events are urgent data.
@@ -196,6 +214,7 @@ mod tests {
             Token::Victim(FlightId { place: 3, ticket: 7 }),
             Token::MemEvents,
             Token::MemEventsOpened,
+            Token::Scribe,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
@@ -211,6 +230,14 @@ mod tests {
         assert_eq!(reactor.wait(None).unwrap(), 1);
         let ready = reactor.ready(0).unwrap();
         assert_eq!((ready.token, ready.readable, ready.hung_up), (token, true, false));
+        let renamed = Token::Process(RecordId::from_bits(3));
+        reactor.rename(&fd, renamed).unwrap();
+        assert_eq!(reactor.wait(None).unwrap(), 1);
+        assert_eq!(reactor.ready(0).unwrap().token, renamed);
+        reactor.remove(&fd);
+        reactor.rename(&fd, token).unwrap();
+        assert_eq!(reactor.wait(None).unwrap(), 1);
+        assert_eq!(reactor.ready(0).unwrap().token, token);
         reactor.remove(&fd);
         assert_eq!(reactor.wait(Some(0)).unwrap(), 0);
         assert!(reactor.ready(0).is_none());

@@ -1,9 +1,11 @@
 //! Registering a process: its oom_score_adj written, its pidfd held and watched.
 //!
-//! The order makes the write hit the process that the pidfd names, or nobody: the pidfd is opened
-//! first, then the file, and if the pidfd's process still holds its id, the file is of the same
-//! process. A refused registration has changed nothing.
+//! The order makes the write hit the process that was checked, or nobody. The file is opened first:
+//! it belongs for good to the process that had the id then, and writing to it fails once that
+//! process has been reaped. So a write that succeeds, after whatever was found out about the id in
+//! between, went to that very process. A refused registration has changed nothing.
 
+use super::recording;
 use super::report::Notices;
 use super::Daemon;
 use super::Token;
@@ -11,6 +13,7 @@ use crate::clock::MonoTime;
 use crate::control::auth::Rights;
 use crate::kernel::memcg::protected_bytes;
 use crate::kernel::memcg::MemcgError;
+use crate::kernel::memcg::MemoryCgroups;
 use crate::kernel::process::ProcDir;
 use crate::kernel::process::ProcError;
 use crate::oom_score_adj::OomScoreAdj;
@@ -19,9 +22,12 @@ use crate::processes::ClientId;
 use crate::processes::Pid;
 use crate::processes::Record;
 use crate::processes::RecordId;
+use crate::recorder::Process;
+use crate::recorder::Removal;
 use rustix::io::Errno;
 use std::fmt;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 
 /// Android's user `system`.
 const SYSTEM_UID: u32 = 1000;
@@ -82,6 +88,13 @@ pub(super) fn ancestors(proc: &ProcDir) -> Vec<i32> {
     std::iter::successors(parent(&own), parent).take(DEEPEST).collect()
 }
 
+/// Whether a record's id is its user's now, or root's: that of a process which has not taken its
+/// user yet, or which hides from it.
+pub(super) fn may_be_of(proc: &ProcDir, record: &Record) -> bool {
+    let owner = proc.owner(record.pid().get());
+    owner.is_ok_and(|owner| owner == record.uid || owner == 0)
+}
+
 impl Daemon {
     /// Registers a process or moves a registered one to another adj.
     pub(super) fn register(&mut self, wanted: &Registration) -> Result<(), Refusal> {
@@ -89,8 +102,9 @@ impl Daemon {
         if pid == self.own_pid {
             return Err(Refusal::Myself);
         }
-        // Those of the start may have died since, and their ids been used again.
-        if self.ancestors.contains(&pid) && ancestors(&self.proc).contains(&pid) {
+        // Those known may have died since, and their ids been used again.
+        let known = self.ancestors.get_or_init(|| ancestors(&self.proc));
+        if known.contains(&pid) && ancestors(&self.proc).contains(&pid) {
             return Err(Refusal::Ancestor);
         }
         if wanted.rights != Rights::All && wanted.adj < OomScoreAdj::FOREGROUND {
@@ -106,17 +120,20 @@ impl Daemon {
             }
         }
         let record = self.new_record(wanted, stored, now)?;
-        let memcg = self.protect(wanted, record.pidfd.as_ref());
+        let memcg = self.protect(wanted, &record);
         self.note_unprotected(wanted, now, memcg);
-        self.forget(wanted.pid);
+        self.forget(wanted.pid, Removal::Exited);
+        let process = recording::process(&record);
         let id = self.registry.insert(record);
-        self.searcher.hold_size(&mut self.registry, &self.proc, id);
+        let by_size = self.tunables.kill_heaviest_task;
+        self.searcher.hold_size(&mut self.registry, &self.proc, id, by_size);
         if let Some(pidfd) = self.registry.get(id).and_then(|record| record.pidfd.as_ref()) {
             if let Err(error) = self.reactor.add(pidfd, Token::Process(id)) {
                 // It stays registered: its death is noticed when it is chosen.
                 log::warn!("the exit of process {} will not be noticed: {error}", wanted.pid);
             }
         }
+        self.record_added(now, process);
         Ok(())
     }
 
@@ -128,26 +145,28 @@ impl Daemon {
         stored: OomScoreAdj,
         now: MonoTime,
     ) -> Result<(), Refusal> {
+        let file = open_adj(&self.proc, wanted.pid)?;
         let record = self.registry.get(id).ok_or(Refusal::Gone)?;
-        let refusal = if record.claim.is_some_and(|claim| claim != wanted.client) {
-            Some(Refusal::Claimed)
-        } else if !wanted.rights.covers(record.uid) {
-            Some(Refusal::NotYours)
-        } else {
-            None
-        };
-        // With a pidfd the write itself makes sure of that, so that it is asked but once.
-        if (refusal.is_some() || record.pidfd.is_none()) && !self.is_same(record) {
+        if !self.is_same(record) {
             return Err(Refusal::Gone);
         }
-        if let Some(refusal) = refusal {
-            return Err(refusal);
+        if record.claim.is_some_and(|claim| claim != wanted.client) {
+            return Err(Refusal::Claimed);
         }
-        write_adj(&self.proc, &mut self.notices, wanted, record.pidfd.as_ref())?;
-        let memcg = self.protect(wanted, record.pidfd.as_ref());
+        if !wanted.rights.covers(record.uid) {
+            return Err(Refusal::NotYours);
+        }
+        write_adj(&file, &mut self.notices, wanted)?;
+        let memcg = self.protect(wanted, record);
+        let (uid, moved) = (record.uid, record.adj() != stored);
         self.note_unprotected(wanted, now, memcg);
         self.registry.set_adj(id, stored, now);
-        self.searcher.hold_size(&mut self.registry, &self.proc, id);
+        if moved {
+            let pid = wanted.pid.get();
+            self.record_moved(now, Process { pid, uid, adj: stored });
+        }
+        let by_size = self.tunables.kill_heaviest_task;
+        self.searcher.hold_size(&mut self.registry, &self.proc, id, by_size);
         if let Some(record) = self.registry.get_mut(id) {
             record.claim = Some(wanted.client);
         }
@@ -169,7 +188,7 @@ impl Daemon {
         if !rights.covers(record.uid) {
             return Err(Refusal::NotYours);
         }
-        self.forget(pid);
+        self.forget(pid, Removal::Asked);
         Ok(())
     }
 
@@ -180,25 +199,19 @@ impl Daemon {
             None => {
                 let stat = self.proc.stat(record.pid().get());
                 let started = stat.is_ok_and(|stat| stat.start_time == record.start_time);
-                started && self.may_be_of(record)
+                started && may_be_of(&self.proc, record)
             }
         }
     }
 
-    /// Whether a record's id is its user's now, or root's: that of a process which has not taken
-    /// its user yet, or which hides from it.
-    pub(super) fn may_be_of(&self, record: &Record) -> bool {
-        let owner = self.proc.owner(record.pid().get());
-        owner.is_ok_and(|owner| owner == record.uid || owner == 0)
-    }
-
     /// Drops the record of a pid. Its pidfd is taken out of the epoll set by hand: the watchdog's
     /// duplicate of it would keep it there.
-    pub(super) fn forget(&mut self, pid: Pid) {
+    pub(super) fn forget(&mut self, pid: Pid, why: Removal) {
         if let Some(record) = self.registry.by_pid(pid).and_then(|id| self.registry.remove(id)) {
             if let Some(pidfd) = &record.pidfd {
                 self.reactor.remove(pidfd);
             }
+            self.record_removed(pid.get(), why);
         }
     }
 
@@ -209,6 +222,7 @@ impl Daemon {
         now: MonoTime,
     ) -> Result<Record, Refusal> {
         let pid = wanted.pid.get();
+        let file = open_adj(&self.proc, wanted.pid)?;
         let pidfd = match PidFd::open(pid) {
             Ok(pidfd) => Some(pidfd),
             Err(Errno::SRCH) => return Err(Refusal::Gone),
@@ -235,7 +249,7 @@ impl Daemon {
             }
             start_time = stat.start_time;
         }
-        write_adj(&self.proc, &mut self.notices, wanted, pidfd.as_ref())?;
+        write_adj(&file, &mut self.notices, wanted)?;
         let mut record = Record::new(wanted.pid, wanted.uid, stored, now);
         record.pidfd = pidfd.filter(|_| held);
         record.claim = Some(wanted.client);
@@ -244,13 +258,13 @@ impl Daemon {
     }
 
     /// With per_app_memcg: leaves an app's cgroup as much memory as the adj asked for is worth.
-    fn protect(&self, wanted: &Registration, pidfd: Option<&PidFd>) -> Result<(), MemcgError> {
+    fn protect(&self, wanted: &Registration, record: &Record) -> Result<(), MemcgError> {
         if !(self.tunables.per_app_memcg && wanted.is_app) {
             return Ok(());
         }
-        let memcg = self.memcg.as_ref().map_err(|error| *error)?;
+        let memcg = self.memcg.get_or_init(MemoryCgroups::find).as_ref().map_err(|error| *error)?;
         let file = memcg.open(&self.proc, wanted.pid.get())?;
-        if pidfd.is_some_and(|pidfd| !pidfd.holds_its_pid()) {
+        if !self.is_same(record) {
             return Err(MemcgError::Process(ProcError::Gone));
         }
         memcg.protect(&file, protected_bytes(wanted.adj))
@@ -284,34 +298,56 @@ impl Daemon {
     }
 }
 
-/// Writes oom_score_adj if the file's process is still the one that the pidfd means.
-fn write_adj(
-    proc: &ProcDir,
-    notices: &mut Notices,
-    wanted: &Registration,
-    pidfd: Option<&PidFd>,
-) -> Result<(), Refusal> {
-    let pid = wanted.pid.get();
-    let file = proc.open_oom_score_adj(pid).map_err(|error| match error {
+fn open_adj(proc: &ProcDir, pid: Pid) -> Result<OwnedFd, Refusal> {
+    proc.open_oom_score_adj(pid.get()).map_err(|error| match error {
         ProcError::Gone => Refusal::Gone,
         other => Refusal::Adj(other),
-    })?;
-    if pidfd.is_some_and(|pidfd| !pidfd.holds_its_pid()) {
-        return Err(Refusal::Gone);
-    }
+    })
+}
+
+/// Writes oom_score_adj, unless the process that the file was opened of has been reaped.
+fn write_adj(file: &OwnedFd, notices: &mut Notices, wanted: &Registration) -> Result<(), Refusal> {
     let mut text = [0_u8; 8];
     let mut out = &mut text[..];
     // Five characters at most.
     let _ = write!(out, "{}", wanted.adj);
     let left = out.len();
     let text = text.get(..text.len().saturating_sub(left)).unwrap_or(&[]);
-    match rustix::io::write(&file, text) {
+    match rustix::io::write(file, text) {
         Ok(_) => Ok(()),
         Err(Errno::SRCH) => Err(Refusal::Gone),
         // The kernel's own killer would then go by another rank than ours; still worth knowing.
         Err(error) => {
-            notices.adj_kept(MonoTime::now(), pid, &error);
+            notices.adj_kept(MonoTime::now(), wanted.pid.get(), &error);
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::Command;
+
+    #[test]
+    fn a_write_never_reaches_a_process_that_came_after_the_one_whose_file_was_opened() {
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let wanted = Registration {
+            pid: Pid::new(child.id().cast_signed()).unwrap(),
+            uid: 0,
+            adj: OomScoreAdj::MAX,
+            is_app: true,
+            client: ClientId { slot: 0, generation: 0 },
+            rights: Rights::All,
+        };
+        let mut notices = Notices::default();
+        let file = open_adj(&proc, wanted.pid).unwrap();
+        assert_eq!(write_adj(&file, &mut notices, &wanted), Ok(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Whoever has the id by now.
+        assert_eq!(write_adj(&file, &mut notices, &wanted), Err(Refusal::Gone));
     }
 }

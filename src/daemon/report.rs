@@ -4,6 +4,7 @@
 use crate::clock::MonoTime;
 use crate::control::wire::KillStat;
 use crate::kernel::Sample;
+use crate::kernel::SampleError;
 use crate::kill::ledger::Moments;
 use crate::kill::ledger::Outcome;
 use crate::kill::reaper::Release;
@@ -123,6 +124,13 @@ pub fn kill_stat(flight: &Flight, seen: Option<(&Signals, &Sample)>, page: PageS
         stat.swap_in_bytes = victim.swap.get().saturating_mul(1024);
         stat.process_start_time_ns = signed(read.start_time.saturating_mul(ns_per_tick));
     }
+    if let Some(group) = &victim.group {
+        stat.pgfault = group.pgfault;
+        stat.pgmajfault = group.pgmajfault;
+        stat.rss_in_bytes = group.rss;
+        stat.cache_in_bytes = group.cache;
+        stat.swap_in_bytes = group.swap.unwrap_or(stat.swap_in_bytes);
+    }
     stat
 }
 
@@ -178,9 +186,14 @@ impl Notices {
     }
 
     /// A file of the kernel's that cannot be read.
-    pub fn unreadable(&mut self, now: MonoTime, why: &dyn fmt::Display) {
+    pub fn unreadable(&mut self, now: MonoTime, why: &SampleError) {
+        let cost = if why.costs_watermarks_only() {
+            "the watermarks read last serve"
+        } else {
+            "no decision this time"
+        };
         if let Some(skipped) = self.unreadable.admit(now) {
-            log::error!("no decision this time: {why}{skipped}");
+            log::error!("{cost}: {why}{skipped}");
         }
     }
 

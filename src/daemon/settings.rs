@@ -9,11 +9,12 @@ use crate::config::Tunables;
 use crate::control::handover;
 use crate::control::server::Server;
 use crate::control::wire::Targets;
+use crate::device;
 use crate::report::event_log::LOGD_SOCKET;
 use crate::report::EventLog;
+use crate::report::KillLog;
 use anyhow::Context;
 use std::fmt::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -54,9 +55,9 @@ impl Settings {
         result.is_ok()
     }
 
-    /// Whether the boot is completed. A host without Android's properties has always booted.
+    /// Whether the boot is completed. A host whose operator says nothing has always booted.
     pub(super) fn boot_completed(&self) -> bool {
-        !cfg!(target_os = "android") || config::boot_completed(&self.properties)
+        config::boot_completed(&self.properties).unwrap_or(!device::is_android())
     }
 
     /// Lets others see the levels in force.
@@ -67,6 +68,7 @@ impl Settings {
             // Writing to a String cannot fail.
             let _ = write!(text, "{comma}{}:{}", level.minfree, level.adj);
         }
+        log::debug!("minfree levels: {text}");
         self.publish("sys.lmk.minfree_levels", &text);
     }
 
@@ -81,13 +83,17 @@ impl Settings {
         }
     }
 
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     pub(super) fn socket_name(&self) -> String {
         self.socket.display().to_string()
     }
 
     /// Init's socket if there is one, else one of our own; and whether it is init's.
     pub(super) fn listen(&mut self) -> anyhow::Result<(Server, bool)> {
-        let from_init = handover::from_init()?;
+        let from_init = handover::from_init(handover::VARIABLE, handover::ANDROID_PATH)?;
         let is_inits = from_init.is_some();
         let listener = match from_init {
             Some(socket) => {
@@ -102,22 +108,23 @@ impl Settings {
 }
 
 /// Where event records of kills go: to logd on Android, elsewhere to the file that was asked for.
-pub(super) fn open_event_log(file: Option<&Path>) -> EventLog {
+pub(super) fn open_event_log(file: Option<&KillLog>) -> EventLog {
     let opened = match file {
-        Some(path) => std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            // A pipe or terminal that nobody reads loses records instead of stopping the loop.
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .map(|file| EventLog::Json(file.into())),
-        None if cfg!(target_os = "android") => {
-            EventLog::logd(Path::new(LOGD_SOCKET)).map_err(Into::into)
-        }
+        Some(file) => file.sink(),
+        None if device::is_android() => EventLog::logd(Path::new(LOGD_SOCKET)).map_err(Into::into),
         None => Ok(EventLog::Off),
     };
     opened.unwrap_or_else(|error| {
         log::error!("event records of kills are not written: {error}");
         EventLog::Off
     })
+}
+
+/// The file of `--kill-log`.
+pub(super) fn open_kill_log(path: &Path) -> Option<KillLog> {
+    KillLog::open(path)
+        .inspect_err(|error| {
+            log::error!("event records of kills are not written: {}: {error}", path.display());
+        })
+        .ok()
 }

@@ -7,6 +7,7 @@ use super::report;
 use super::Daemon;
 use crate::clock::MonoTime;
 use crate::control::wire::KillNotice;
+use crate::kernel::process::Status;
 use crate::kernel::process::TaskName;
 use crate::kill::ledger::Moments;
 use crate::kill::Victim;
@@ -33,6 +34,7 @@ impl Daemon {
         self.searcher.start(OomScoreAdj::FOREGROUND, self.tunables.kill_heaviest_task, Kib::ZERO);
         let _ = self.searcher.next(&mut self.registry, &self.proc);
         self.killer.warm_up();
+        self.warm_up_journal();
 
         let pid = self.own_pid;
         if let Ok(me) = PidFd::open(pid).and_then(|me| me.try_clone()) {
@@ -40,12 +42,14 @@ impl Daemon {
         }
         let _ = black_box(self.proc.stat(pid));
         let _ = self.proc.threads(pid, |tid| tid == pid);
-        let _ = self.memory_of_threads(pid);
         let Ok(status) = self.proc.status(pid) else { return };
+        let _ = self.proc.memory(pid, &Status { rss: None, ..status });
         let name = self.proc.name(pid).unwrap_or(TaskName::new(b""));
         let (uid, threads, adj) = (status.uid, status.threads, OomScoreAdj::FOREGROUND);
         let (rss, swap) = (status.rss.unwrap_or_default(), status.swap.unwrap_or_default());
-        let victim = Victim { pid, uid, adj, name, rss, swap, threads, stat: None };
+        let Status { state, .. } = status;
+        let (stat, group) = (None, None);
+        let victim = Victim { pid, uid, adj, name, state, rss, swap, threads, stat, group };
         self.say_nothing(&victim);
     }
 

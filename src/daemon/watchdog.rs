@@ -11,14 +11,17 @@
 //! never touches what the loop may free. The loop arms the timer at most once in 2 s, when it has
 //! something to do; while it waits nobody arms it and the watchdog sleeps.
 
+use super::look::open_registered;
 use super::report;
 use super::Daemon;
 use crate::clock::MonoTime;
 use crate::kernel::process::ProcDir;
+use crate::kernel::process::Status;
 use crate::kernel::Meminfo;
 use crate::kernel::PressureInfo;
 use crate::kill::ledger::Moments;
 use crate::kill::raise;
+use crate::kill::refused;
 use crate::kill::KillError;
 use crate::kill::Victim;
 use crate::oom_score_adj::OomScoreAdj;
@@ -26,15 +29,18 @@ use crate::pidfd::PidFd;
 use crate::policy::Cause;
 use crate::policy::KillReason;
 use crate::policy::WakeupInfo;
+use crate::processes::Heads;
 use crate::processes::RecordId;
 use crate::processes::Registry;
+use crate::processes::READY;
+use crate::recorder::Removal;
 use crate::report::EventLog;
 use crate::report::KillInfo;
+use crate::report::TraceMarker;
 use crate::sys::fd_slot::FdSlot;
 use crate::sys::sched;
 use crate::units::Kib;
 use crate::units::PageSize;
-use rustix::io::Errno;
 use rustix::time::Itimerspec;
 use rustix::time::TimerfdClockId;
 use rustix::time::TimerfdFlags;
@@ -57,13 +63,10 @@ const LIMIT_MS: u64 = 2000;
 /// stopped as a whole (a debugger, a freezer) goes on at once when it is let go.
 const DOUBT_MS: u64 = 50;
 
-/// How many victims are ready: 16 s of being stuck.
-const READY: usize = 8;
-
 /// The loop's end of it.
 pub(super) struct Watchdog {
     shared: Option<Arc<Shared>>,
-    heads: [Option<(RecordId, OomScoreAdj)>; READY],
+    heads: Heads,
     kills: Receiver<Kill>,
 }
 
@@ -73,7 +76,7 @@ struct Shared {
     /// Whether the timer will fire.
     armed: AtomicBool,
     timer: OwnedFd,
-    /// Who is next, in kill order; see [`Head`].
+    /// Who is next, in kill order; see [`Head`]. Enough for 16 s of being stuck.
     next: [FdSlot; READY],
 }
 
@@ -137,13 +140,9 @@ impl Watchdog {
     }
 
     /// Makes the next victims known. Costs system calls only for those that were not among them.
-    pub(super) fn publish(&mut self, registry: &Registry) {
+    pub(super) fn publish(&mut self, heads: &Heads, registry: &Registry, proc: &ProcDir) {
         let Some(shared) = &self.shared else { return };
-        let mut heads = [None; READY];
-        for (head, id) in heads.iter_mut().zip(registry.oldest_first(OomScoreAdj::FOREGROUND)) {
-            *head = registry.get(id).map(|record| (id, record.adj()));
-        }
-        if heads == self.heads {
+        if *heads == self.heads {
             return;
         }
         let mut held: [Option<(RecordId, OwnedFd)>; READY] = Default::default();
@@ -157,16 +156,20 @@ impl Watchdog {
             let kept = held.iter_mut().find(|held| held.as_ref().is_some_and(|held| held.0 == id));
             let fd = match kept.and_then(Option::take) {
                 Some((_, fd)) => Some(fd),
-                // Out of descriptors, this one is passed over.
                 None => {
-                    record.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok()).map(Into::into)
+                    let opened = match &record.pidfd {
+                        Some(pidfd) => pidfd.try_clone().ok(),
+                        None => open_registered(proc, record).ok(),
+                    };
+                    // One that cannot be had is passed over.
+                    opened.map(OwnedFd::from)
                 }
             };
             if let Some(fd) = fd {
                 slot.put(fd, packed);
             }
         }
-        self.heads = heads;
+        self.heads = *heads;
     }
 }
 
@@ -186,7 +189,7 @@ impl Shared {
         });
         let proc = ProcDir::open(std::path::Path::new("/proc"))?;
         let theirs = Arc::clone(&shared);
-        let guard = Guard { shared: theirs, proc, event_log, page, dry_run, kills };
+        let guard = Guard { shared: theirs, proc, event_log, trace: None, page, dry_run, kills };
         std::thread::Builder::new().name("lmkd_watchdog".to_owned()).spawn(move || guard.run())?;
         Ok(shared)
     }
@@ -218,6 +221,7 @@ struct Guard {
     shared: Arc<Shared>,
     proc: ProcDir,
     event_log: EventLog,
+    trace: Option<TraceMarker>,
     page: PageSize,
     dry_run: bool,
     kills: SyncSender<Kill>,
@@ -227,6 +231,7 @@ impl Guard {
     fn run(mut self) {
         // One above the loop's: a loop that spins leaves no CPU to its equals.
         let _ = sched::set_fifo(0, 2);
+        self.trace = TraceMarker::open().ok();
         sched::touch_stack::<{ 64 * 1024 }>();
         let mut suspect = 0;
         while self.shared.sleep() {
@@ -278,9 +283,10 @@ impl Guard {
         let Head { pid, adj } = head;
         let status = self.proc.status(pid).map_err(|_| KillError::Gone)?;
         let name = self.proc.name(pid).map_err(|_| KillError::Gone)?;
-        let (rss, swap) = (status.rss.unwrap_or(Kib::ZERO), status.swap.unwrap_or(Kib::ZERO));
-        let threads = status.threads;
-        let victim = Victim { pid, uid: status.uid, adj, name, rss, swap, threads, stat: None };
+        let (rss, swap) = self.proc.memory(pid, &status).ok_or(KillError::Gone)?;
+        let Status { uid, state, threads, .. } = status;
+        let (stat, group) = (None, None);
+        let victim = Victim { pid, uid, adj, name, state, rss, swap, threads, stat, group };
         // What was read is of the process that the pidfd means, if that still has the id.
         if pidfd.has_exited() || !pidfd.holds_its_pid() {
             return Err(KillError::Gone);
@@ -290,16 +296,17 @@ impl Guard {
             log::info!("dry run, would: {}", report::KillLine { victim: &victim, why: &why });
             return Ok(());
         }
-        raise::raise(&self.proc, pid, threads);
+        let rest = raise::raise_leader(&self.proc, pid, threads);
         let raised = MonoTime::now();
-        pidfd.kill().map_err(|errno| match errno {
-            Errno::SRCH => KillError::Gone,
-            other => KillError::Refused(other),
-        })?;
+        pidfd.kill().map_err(refused)?;
         let signalled = MonoTime::now();
+        rest.raise();
         // Nobody else would take its memory back now.
         let _ = pidfd.mrelease();
         log::info!("{}", report::KillLine { victim: &victim, why: &why });
+        if let Some(trace) = &self.trace {
+            trace.kill(pid, None, adj, OomScoreAdj::FOREGROUND, 0);
+        }
         self.record(&victim);
         let moments = Moments { woken: now, decided: now, raised, signalled, ..Moments::default() };
         // As many fit as slots can be taken; more cannot be had before the loop is back.
@@ -360,7 +367,10 @@ impl Daemon {
         let head = self.watchdog.heads.iter().flatten().find(|(id, _)| {
             self.registry.get(*id).is_some_and(|record| record.pid().get() == victim.pid)
         });
-        if let Some(record) = head.and_then(|(id, _)| self.registry.remove(*id)) {
+        let record = head.and_then(|(id, _)| self.registry.remove(*id));
+        let pid = victim.pid;
+        let registered = record.is_some();
+        if let Some(record) = record {
             victim.uid = record.uid;
             if let Some(pidfd) = &record.pidfd {
                 self.reactor.remove(pidfd);
@@ -374,6 +384,10 @@ impl Daemon {
         let id = self.killer.signalled(victim, pidfd, cause, moments);
         self.wait_for_exit(id);
         self.tell_clients(id, None);
+        self.record_kill(id, 0);
+        if registered {
+            self.record_removed(pid, Removal::Killed);
+        }
     }
 }
 

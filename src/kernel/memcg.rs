@@ -5,11 +5,17 @@
 //! group is not reclaimed while others can be. (Kernel documentation: `cgroup-v1/memory.rst`,
 //! `cgroup-v2.rst`.)
 //!
-//! Writing one allocates nothing: the hierarchy is found once, paths are built on the stack.
+//! Writing one allocates nothing: the hierarchy is found once, paths are built on the stack. The
+//! same way leads to what a victim's group has used.
 
+use super::memcg_usage::GroupUsage;
+use super::memcg_usage::Parser;
 use super::process::ProcDir;
 use super::process::ProcError;
 use super::reader;
+use super::reader::ReadError;
+use super::scan;
+use super::ParseError;
 use crate::oom_score_adj::OomScoreAdj;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -35,8 +41,10 @@ pub enum MemcgError {
     Root,
     /// Its group could not be asked for.
     Process(ProcError),
-    /// The group's file could not be opened or written.
+    /// The group's file could not be opened, read or written.
     File(&'static str, Errno),
+    /// The group's file does not say what it should.
+    Text(ParseError),
 }
 
 impl fmt::Display for MemcgError {
@@ -47,6 +55,7 @@ impl fmt::Display for MemcgError {
             Self::Root => write!(f, "it has no memory cgroup of its own"),
             Self::Process(error) => write!(f, "its memory cgroup is unknown: {error}"),
             Self::File(name, error) => write!(f, "{name} of its cgroup: {error}"),
+            Self::Text(error) => write!(f, "its cgroup's {error}"),
         }
     }
 }
@@ -135,8 +144,13 @@ impl Mount {
         mounts.min_by_key(|mount| (mount.version, mount.root.len()))
     }
 
-    /// The path of the group's file below the mount.
-    fn file_of<'b>(&self, group: &[u8], buffer: &'b mut [u8]) -> Result<&'b CStr, MemcgError> {
+    /// The path of a group's file below the mount.
+    fn file_of<'b>(
+        &self,
+        group: &[u8],
+        name: &'static str,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b CStr, MemcgError> {
         let below = match self.root.as_slice() {
             b"/" => Some(group),
             root => group.strip_prefix(root).filter(|rest| rest.first().is_none_or(|b| *b == b'/')),
@@ -151,16 +165,12 @@ impl Mount {
             return Err(MemcgError::Root);
         }
         let mut out = &mut *buffer;
-        let parts = [below, b"/", self.version.file().as_bytes(), b"\0"];
+        let parts = [below, b"/", name.as_bytes(), b"\0"];
         parts
             .iter()
             .try_for_each(|part| out.write_all(part))
-            .map_err(|_| self.failed(Errno::NAMETOOLONG))?;
-        CStr::from_bytes_until_nul(buffer).map_err(|_| self.failed(Errno::NAMETOOLONG))
-    }
-
-    const fn failed(&self, errno: Errno) -> MemcgError {
-        MemcgError::File(self.version.file(), errno)
+            .map_err(|_| MemcgError::File(name, Errno::NAMETOOLONG))?;
+        CStr::from_bytes_until_nul(buffer).map_err(|_| MemcgError::File(name, Errno::NAMETOOLONG))
     }
 }
 
@@ -215,24 +225,68 @@ impl MemoryCgroups {
     ///
     /// The process has no group of its own, or its file cannot be opened.
     pub fn open(&self, proc: &ProcDir, pid: i32) -> Result<OwnedFd, MemcgError> {
+        self.open_file(proc, pid, self.mount.version.file(), OFlags::WRONLY)
+    }
+
+    /// What a process's group, which with Android is its app's or its own, has used.
+    ///
+    /// # Errors
+    ///
+    /// The process has no group of its own, or its files cannot be read.
+    pub fn usage(&self, proc: &ProcDir, pid: i32) -> Result<GroupUsage, MemcgError> {
+        let mut parser = match self.mount.version {
+            Version::V1 => Parser::v1(),
+            Version::V2 => Parser::v2(),
+        };
+        self.read(proc, pid, "memory.stat", |line| parser.line(line))?;
+        let mut usage = parser.finish().map_err(MemcgError::Text)?;
+        if usage.swap.is_none() {
+            let name = "memory.swap.current";
+            // Kernels without swap do not have it.
+            let _ = self.read(proc, pid, name, |line| {
+                usage.swap = scan::decimal(line);
+                Ok(())
+            });
+        }
+        Ok(usage)
+    }
+
+    fn read(
+        &self,
+        proc: &ProcDir,
+        pid: i32,
+        name: &'static str,
+        line: impl FnMut(&[u8]) -> Result<(), ParseError>,
+    ) -> Result<(), MemcgError> {
+        let file = self.open_file(proc, pid, name, OFlags::RDONLY)?;
+        reader::read_lines(file.as_fd(), &mut [0; PATH], line).map_err(|error| match error {
+            ReadError::Os(errno) => MemcgError::File(name, errno),
+            ReadError::Parse(error) => MemcgError::Text(error),
+        })
+    }
+
+    fn open_file(
+        &self,
+        proc: &ProcDir,
+        pid: i32,
+        name: &'static str,
+        access: OFlags,
+    ) -> Result<OwnedFd, MemcgError> {
         let lines = proc.open_cgroup(pid).map_err(MemcgError::Process)?;
         let mut path = [0; PATH];
         let mut found = Err(MemcgError::OutOfSight);
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         reader::read_lines(lines.as_fd(), &mut [0; PATH], |line| {
             if let Some(group) = self.mount.version.group(line) {
-                found = self.open_file(group, &mut path);
+                found = self.mount.file_of(group, name, &mut path).and_then(|path| {
+                    rustix::fs::openat(&self.dir, path, flags, Mode::empty())
+                        .map_err(|errno| MemcgError::File(name, errno))
+                });
             }
             Ok(())
         })
         .map_err(|error| MemcgError::Process(error.into()))?;
         found
-    }
-
-    fn open_file(&self, group: &[u8], path: &mut [u8]) -> Result<OwnedFd, MemcgError> {
-        let path = self.mount.file_of(group, path)?;
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::openat(&self.dir, path, flags, Mode::empty())
-            .map_err(|errno| self.mount.failed(errno))
     }
 
     /// Writes a size to a file of [`Self::open`].
@@ -247,7 +301,9 @@ impl MemoryCgroups {
         let _ = write!(out, "{bytes}");
         let left = out.len();
         let text = text.get(..text.len().saturating_sub(left)).unwrap_or(&[]);
-        rustix::io::write(file, text).map(drop).map_err(|errno| self.mount.failed(errno))
+        rustix::io::write(file, text)
+            .map(drop)
+            .map_err(|errno| MemcgError::File(self.mount.version.file(), errno))
     }
 }
 
@@ -280,7 +336,8 @@ mod tests {
 
     fn file_of(mount: &Mount, group: &[u8]) -> Result<String, MemcgError> {
         let mut buffer = [0; PATH];
-        mount.file_of(group, &mut buffer).map(|path| path.to_str().unwrap().to_owned())
+        let name = mount.version.file();
+        mount.file_of(group, name, &mut buffer).map(|path| path.to_str().unwrap().to_owned())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the kernel says about memory, read into one [`Sample`]; and what it says about a process.
 
 pub mod memcg;
+mod memcg_usage;
 pub mod memevents;
 pub mod meminfo;
 pub mod pressure;
@@ -13,6 +14,7 @@ mod scan;
 pub mod vmstat;
 pub mod zoneinfo;
 
+pub use memcg_usage::GroupUsage;
 pub use pressure::PressureInfo;
 pub use reader::ReadError;
 pub use sample::Meminfo;

@@ -9,6 +9,7 @@
 use crate::config::Tunables;
 use crate::policy::Level;
 use rustix::fd::OwnedFd;
+use rustix::fs::FsWord;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -201,6 +202,9 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Where the kernel has pressure files: proc, cgroup v1 and v2 (`include/uapi/linux/magic.h`).
+const PRESSURE_FILESYSTEMS: [FsWord; 3] = [0x9fa0, 0x0027_e0eb, 0x6367_7270];
+
 fn arm_one(
     path: &Path,
     stalled: Stalled,
@@ -209,12 +213,33 @@ fn arm_one(
 ) -> Result<OwnedFd, Failure> {
     let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(Failure::Open)?;
+    // Any other file would take the trigger as its new contents.
+    if !rustix::fs::fstatfs(&fd).is_ok_and(|of| PRESSURE_FILESYSTEMS.contains(&of.f_type)) {
+        return Err(Failure::Write(Errno::INVAL));
+    }
     let micros = |ms: i64| ms.saturating_mul(1000);
     // The kernel overwrites the last byte with its own NUL.
     let trigger = format!("{stalled} {} {}\0", micros(threshold_ms), micros(window_ms));
     rustix::io::retry_on_intr(|| rustix::io::write(&fd, trigger.as_bytes()))
         .map_err(Failure::Write)?;
     Ok(fd)
+}
+
+/// Something that could not be had, what comes instead, and how to get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    /// What the kernel refused, and why.
+    pub cause: String,
+    /// What is done instead.
+    pub effect: String,
+    /// What would help.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}; {}", self.cause, self.effect, self.remedy)
+    }
 }
 
 /// Arms the monitors of `path`, `/proc/pressure/memory` or a cgroup's `memory.pressure`, as the
@@ -227,24 +252,37 @@ fn arm_one(
 ///
 /// A tunable has a value that no kernel takes. A feature that is missing is not an error.
 pub fn arm(path: &Path, tunables: &Tunables) -> Result<Source, Refused> {
-    let sampling = Source::Sampling { every_ms: SAMPLING_MS };
-    if !tunables.use_psi {
-        log::info!("use_psi is off: looking at memory once a second");
-        return Ok(sampling);
-    }
-    let asked = Request::new(tunables)?;
     let file = path.display();
-    if asked.partial_ms == 0 && asked.complete_ms == 0 {
+    let (source, shortfall) = try_arm(path, tunables)?;
+    match (shortfall, tunables.use_psi) {
+        (Some(shortfall), _) => log::warn!("{file}: {shortfall}"),
+        (None, true) => log::info!("{file}: monitors armed: {}", Request::new(tunables)?),
+        (None, false) => log::info!("use_psi is off: looking at memory once a second"),
+    }
+    if tunables.use_psi && tunables.psi_partial_stall_ms == 0 && tunables.psi_complete_stall_ms == 0
+    {
         log::warn!(
             "psi_partial_stall_ms and psi_complete_stall_ms are both 0: no pressure will be heard of"
         );
     }
+    Ok(source)
+}
 
+/// The same without a word in the log: the source, and what is missing for the one asked for.
+///
+/// # Errors
+///
+/// As [`arm`].
+pub fn try_arm(path: &Path, tunables: &Tunables) -> Result<(Source, Option<Shortfall>), Refused> {
+    let sampling = Source::Sampling { every_ms: SAMPLING_MS };
+    if !tunables.use_psi {
+        return Ok((sampling, None));
+    }
+    let asked = Request::new(tunables)?;
     let refusal = match asked.arm(path) {
         Ok(monitors) => {
-            log::info!("{file}: monitors armed: {asked}");
             let window_ms = asked.window_ms;
-            return Ok(Source::Psi { window_ms, monitors, unprivileged: false });
+            return Ok((Source::Psi { window_ms, monitors, unprivileged: false }, None));
         }
         Err(refusal) => refusal,
     };
@@ -253,25 +291,29 @@ pub fn arm(path: &Path, tunables: &Tunables) -> Result<Source, Refused> {
     let refusal = if refusal.may_be_privilege() && stretched != asked {
         match stretched.arm(path) {
             Ok(monitors) => {
-                log::warn!(
-                    "{file}: without CAP_SYS_RESOURCE the kernel takes only windows that are a \
-                     multiple of 2 s ({refusal}); monitors armed: {stretched} in place of {asked}; \
-                     grant CAP_SYS_RESOURCE to hear of pressure sooner"
-                );
                 let window_ms = stretched.window_ms;
-                return Ok(Source::Psi { window_ms, monitors, unprivileged: true });
+                let shortfall = Shortfall {
+                    cause: format!(
+                        "without CAP_SYS_RESOURCE the kernel takes only windows that are a multiple \
+                         of 2 s ({refusal})"
+                    ),
+                    effect: format!("monitors armed: {stretched} in place of {asked}"),
+                    remedy: "grant CAP_SYS_RESOURCE to hear of pressure sooner",
+                };
+                let source = Source::Psi { window_ms, monitors, unprivileged: true };
+                return Ok((source, Some(shortfall)));
             }
             Err(refusal) => refusal,
         }
     } else {
         refusal
     };
-
-    log::warn!(
-        "{file}: {refusal}; {}; until then memory is looked at once a second",
-        refusal.remedy()
-    );
-    Ok(sampling)
+    let shortfall = Shortfall {
+        cause: refusal.to_string(),
+        effect: "memory is looked at once a second".to_owned(),
+        remedy: refusal.remedy(),
+    };
+    Ok((sampling, Some(shortfall)))
 }
 
 #[cfg(test)]
@@ -328,13 +370,14 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_took_no_trigger_is_not_handed_out() {
-        // Opens for writing, but is no pressure file.
-        let full = Path::new("/dev/full");
-        assert_eq!(
-            arm_one(full, Stalled::Some, 70, 1000).unwrap_err(),
-            Failure::Write(Errno::NOSPC)
-        );
-        let source = arm(full, &Tunables::default());
-        assert!(matches!(source, Ok(Source::Sampling { .. })));
+        // One opens for writing and is on procfs, but refuses; the other is not even asked.
+        for file in ["/proc/self/oom_score_adj", "/dev/full"].map(Path::new) {
+            assert_eq!(
+                arm_one(file, Stalled::Some, 70, 1000).unwrap_err(),
+                Failure::Write(Errno::INVAL)
+            );
+            let source = arm(file, &Tunables::default());
+            assert!(matches!(source, Ok(Source::Sampling { .. })));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The Sample: everything one decision looks at, including the time.
 
 use crate::clock::MonoTime;
+use crate::codec::coded_struct;
 use crate::units::Pages;
 
 /// One reading of the kernel's state. Plain values: a recorded one replays to the same decision.
@@ -129,3 +130,41 @@ pub struct ReclaimEvents {
     /// Whether a kswapd is awake.
     pub kswapd_awake: bool,
 }
+
+coded_struct!(Sample { now, vmstat, meminfo, watermarks, stall, reclaim });
+coded_struct!(Vmstat {
+    nr_free_pages,
+    nr_inactive_file,
+    nr_active_file,
+    refault,
+    pgscan_kswapd,
+    pgscan_direct,
+    pgscan_direct_throttle,
+    pgrefill,
+});
+coded_struct!(Meminfo {
+    total,
+    free,
+    cached,
+    swap_cached,
+    buffers,
+    shmem,
+    unevictable,
+    swap_total,
+    swap_free,
+    active_anon,
+    inactive_anon,
+    active_file,
+    inactive_file,
+    sreclaimable,
+    sunreclaim,
+    kernel_stack,
+    page_tables,
+    ion_heap,
+    ion_heap_pool,
+    cma_free,
+    dirty,
+});
+coded_struct!(Watermarks { min, low, high, total_reserve });
+coded_struct!(Stall { full_avg10_centi });
+coded_struct!(ReclaimEvents { direct_since, kswapd_awake });

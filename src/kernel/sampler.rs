@@ -18,13 +18,21 @@ use std::path::Path;
 /// Takes in the files of an ordinary machine in one read each; larger ones take more reads.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// A file that the decision cannot do without gave no values. Costs this round only.
+/// A file gave no values. Costs this round only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleError {
     /// The file's name, without directory.
     pub file: &'static str,
     /// Why.
     pub error: ReadError,
+}
+
+impl SampleError {
+    /// Whether the sample is whole but for its watermarks, so that those of an earlier one serve.
+    #[must_use]
+    pub fn costs_watermarks_only(&self) -> bool {
+        self.file == ZONEINFO
+    }
 }
 
 impl fmt::Display for SampleError {
@@ -42,6 +50,8 @@ impl std::error::Error for SampleError {
         Some(&self.error)
     }
 }
+
+const ZONEINFO: &str = "zoneinfo";
 
 fn named(file: &'static str) -> impl FnOnce(ReadError) -> SampleError {
     move |error| SampleError { file, error }
@@ -75,7 +85,10 @@ impl Sampler {
             page,
             vmstat: at("vmstat", BLIND),
             meminfo: at("meminfo", BLIND),
-            zoneinfo: at("zoneinfo", BLIND),
+            zoneinfo: at(
+                ZONEINFO,
+                "watermarks are those read last, and with none no rule about them applies",
+            ),
             memory: HeldFile::open(memory_pressure, "stall_limit_critical has no effect"),
             io: at("pressure/io", FOR_THE_RECORD),
             cpu: at("pressure/cpu", FOR_THE_RECORD),
@@ -91,8 +104,9 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// vmstat, meminfo or, if asked for, zoneinfo cannot be read or lacks a required line. `out` is
-    /// then partly new and must not be used.
+    /// vmstat, meminfo or, if asked for, zoneinfo cannot be read or lacks a required line. Unless
+    /// the error [costs the watermarks only](SampleError::costs_watermarks_only), `out` is then
+    /// partly new and must not be used.
     pub fn read(
         &mut self,
         now: MonoTime,
@@ -115,12 +129,15 @@ impl Sampler {
             .map(|meminfo| out.meminfo = meminfo)
             .map_err(named("meminfo"))?;
 
-        out.watermarks = if watermarks { Some(self.read_watermarks()?) } else { None };
-
         let averages = averages(&mut self.memory, &mut self.buffer);
         out.stall = averages
             .and_then(|averages| averages.full_centi)
             .map(|full_avg10_centi| Stall { full_avg10_centi });
+
+        out.watermarks = None;
+        if watermarks {
+            out.watermarks = Some(self.read_watermarks()?);
+        }
         Ok(())
     }
 
@@ -134,7 +151,7 @@ impl Sampler {
         self.zoneinfo
             .read_lines(&mut self.buffer, |line| parser.line(line))
             .and_then(|()| Ok(parser.finish()?))
-            .map_err(named("zoneinfo"))
+            .map_err(named(ZONEINFO))
     }
 
     /// The stalls on memory, input and output, and CPU, for the record of a kill; 0 for what

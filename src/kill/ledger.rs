@@ -207,6 +207,20 @@ mod tests {
     }
 
     #[test]
+    fn every_adj_has_a_counter_of_its_own_that_does_not_end_at_16_bits() {
+        let mut ledger = Ledger::default();
+        for value in 0..=1000 {
+            ledger.count_kill(adj(value), &Moments::default());
+        }
+        for _ in 0..70_000 {
+            ledger.count_kill(adj(500), &Moments::default());
+        }
+        assert_eq!(ledger.kills_between(adj(500), adj(500)), 70_001);
+        assert!((501..=1000).all(|value| ledger.kills_between(adj(value), adj(value)) == 1));
+        assert_eq!(ledger.total(), 71_001);
+    }
+
+    #[test]
     fn a_histogram_keeps_an_eighth_of_a_power_of_two() {
         let mut histogram = Histogram::new();
         assert_eq!(histogram.percentile(50), None);

@@ -3,6 +3,7 @@
 //! One victim is waited for at a time. One that does not die within kill_timeout_ms stays on
 //! watch: its exit is still recorded and it is never chosen again.
 
+mod groups;
 pub mod ledger;
 pub mod raise;
 pub mod reaper;
@@ -12,6 +13,7 @@ use crate::kernel::process::ProcDir;
 use crate::kernel::process::ProcError;
 use crate::kernel::process::Stat;
 use crate::kernel::process::TaskName;
+use crate::kernel::GroupUsage;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
 use crate::policy::Cause;
@@ -20,6 +22,7 @@ use ledger::Ledger;
 use ledger::Moments;
 use ledger::Outcome;
 use reaper::Reaper;
+use reaper::Signalled;
 use rustix::io::Errno;
 
 /// Everything known of a process before it is killed. Nothing is read of it afterwards.
@@ -33,6 +36,8 @@ pub struct Victim {
     pub adj: OomScoreAdj,
     /// The first argument of its command line.
     pub name: TaskName,
+    /// R, S, D, ... as its status had it.
+    pub state: u8,
     /// Resident memory.
     pub rss: Kib,
     /// Swapped-out memory.
@@ -41,6 +46,8 @@ pub struct Victim {
     pub threads: u32,
     /// Page faults and start, if somebody wants to know.
     pub stat: Option<Stat>,
+    /// What its memory cgroup has used, if somebody wants to know and the groups are per app.
+    pub group: Option<GroupUsage>,
 }
 
 /// Why a process could not be killed; the next candidate is tried.
@@ -61,6 +68,15 @@ impl From<ProcError> for KillError {
             ProcError::Denied => Self::Refused(Errno::ACCESS),
             ProcError::Other(errno) => Self::Refused(errno),
         }
+    }
+}
+
+/// What it means that SIGKILL was refused.
+#[must_use]
+pub fn refused(errno: Errno) -> KillError {
+    match errno {
+        Errno::SRCH => KillError::Gone,
+        other => KillError::Refused(other),
     }
 }
 
@@ -133,6 +149,12 @@ impl Killer {
         self.flight(self.current?)
     }
 
+    /// Whether this kernel tells how a victim ended.
+    #[must_use]
+    pub const fn tells_exit(&self) -> bool {
+        self.tells_exit
+    }
+
     /// Whether this victim is the one that is waited for.
     #[must_use]
     pub fn is_waiting_for(&self, id: FlightId) -> bool {
@@ -171,7 +193,8 @@ impl Killer {
     ///
     /// # Errors
     ///
-    /// The process is gone, dying already, or not ours to signal; nothing was counted.
+    /// The process is gone, dying already, or not ours to signal; nothing was counted. Its pidfd
+    /// comes back.
     pub fn kill(
         &mut self,
         proc: &ProcDir,
@@ -179,22 +202,22 @@ impl Killer {
         pidfd: PidFd,
         cause: Cause,
         mut moments: Moments,
-    ) -> Result<FlightId, KillError> {
+    ) -> Result<FlightId, (PidFd, KillError)> {
         if pidfd.has_exited() {
-            return Err(KillError::Gone);
+            return Err((pidfd, KillError::Gone));
         }
         if self.is_dying(victim.pid) {
-            return Err(KillError::Dying);
+            return Err((pidfd, KillError::Dying));
         }
-        raise::raise(proc, victim.pid, victim.threads);
+        let rest = raise::raise_leader(proc, victim.pid, victim.threads);
         moments.raised = MonoTime::now();
-        pidfd.kill().map_err(|errno| match errno {
-            Errno::SRCH => KillError::Gone,
-            other => KillError::Refused(other),
-        })?;
+        if let Err(errno) = pidfd.kill() {
+            return Err((pidfd, refused(errno)));
+        }
         moments.signalled = MonoTime::now();
         let id = self.signalled(victim, pidfd, cause, moments);
         self.current = Some(id);
+        rest.raise();
         Ok(id)
     }
 
@@ -210,7 +233,8 @@ impl Killer {
         let place = self.free_place();
         let ticket = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1).max(1);
-        self.reaper.hand_over(place, ticket, &pidfd, victim.pid, moments.signalled);
+        let (pid, may_be_frozen, at) = (victim.pid, victim.state == b'D', moments.signalled);
+        self.reaper.hand_over(place, &pidfd, Signalled { pid, ticket, may_be_frozen, at });
         self.ledger.count_kill(victim.adj, &moments);
         let flight = Flight { victim, cause, moments, pidfd, ticket, timed_out: false };
         if let Some(slot) = self.flights.get_mut(usize::from(place)) {
@@ -269,13 +293,13 @@ impl Killer {
     }
 
     /// kill_timeout_ms is over: the next victim may be chosen while this one stays on watch.
-    pub fn give_up_waiting(&mut self) -> Option<(&Flight, Option<reaper::Release>)> {
+    pub fn give_up_waiting(&mut self) -> Option<(FlightId, &Flight, Option<reaper::Release>)> {
         let id = self.current.take()?;
         let release = self.reaper.answer(id.place, id.ticket);
         let flight = self.flights.get_mut(usize::from(id.place))?.as_mut()?;
         flight.timed_out = true;
         self.ledger.timeouts = self.ledger.timeouts.saturating_add(1);
-        Some((flight, release))
+        Some((id, flight, release))
     }
 
     /// Memory of victims that were given up on and still hold it, in kilobytes.

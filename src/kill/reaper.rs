@@ -1,8 +1,10 @@
-//! The reaper: a thread that takes dying processes' memory back with process_mrelease(2).
+//! The reaper: a thread that takes dying processes' memory back with process_mrelease(2), and sees
+//! to it that they get to die.
 //!
 //! The loop hands a victim over without waiting, allocating or holding a lock across a system
 //! call, and looks at the answer whenever it likes.
 
+use super::groups::Groups;
 use crate::clock::MonoTime;
 use crate::pidfd::PidFd;
 use crate::sys;
@@ -51,9 +53,20 @@ struct Place {
 
 struct Job {
     pidfd: PidFd,
-    pid: i32,
-    ticket: u32,
-    signalled: MonoTime,
+    victim: Signalled,
+}
+
+/// A victim that was signalled.
+#[derive(Clone, Copy, Debug)]
+pub struct Signalled {
+    /// Its process id.
+    pub pid: i32,
+    /// Tells its answer from an earlier one of the same place.
+    pub ticket: u32,
+    /// Whether it slept in a way that looks like a frozen group of cgroup v1.
+    pub may_be_frozen: bool,
+    /// When.
+    pub at: MonoTime,
 }
 
 struct Shared {
@@ -73,8 +86,8 @@ fn lock(place: &Mutex<Place>) -> MutexGuard<'_, Place> {
 }
 
 impl Reaper {
-    /// Starts the thread. Without process_mrelease (Linux 5.15) or a thread, victims free their
-    /// memory themselves; one line says so.
+    /// Starts the thread. Without it, or process_mrelease (Linux 5.15), victims free their memory
+    /// themselves; one line says so.
     #[must_use]
     pub fn start() -> Self {
         if !sys::pidfd::process_mrelease_exists() {
@@ -82,7 +95,6 @@ impl Reaper {
                 "no process_mrelease (Linux 5.15): victims free their memory themselves, which \
                  takes longer when they get no CPU"
             );
-            return Self { shared: None };
         }
         match Self::spawn() {
             Ok(shared) => Self { shared: Some(shared) },
@@ -105,15 +117,15 @@ impl Reaper {
         Ok(shared)
     }
 
-    /// Hands a signalled victim over; `ticket` tells its answer from an earlier one in `place`.
-    pub fn hand_over(&self, place: u8, ticket: u32, pidfd: &PidFd, pid: i32, at: MonoTime) {
+    /// Hands a signalled victim over.
+    pub fn hand_over(&self, place: u8, pidfd: &PidFd, victim: Signalled) {
         let Some(shared) = &self.shared else { return };
         let Some(mutex) = shared.places.get(usize::from(place)) else { return };
         let Ok(pidfd) = pidfd.try_clone() else { return };
         let old = {
             let mut place = lock(mutex);
             place.answer = None;
-            place.job.replace(Job { pidfd, pid, ticket, signalled: at })
+            place.job.replace(Job { pidfd, victim })
         };
         // Dropped outside the lock: closing a descriptor is a system call.
         drop(old);
@@ -141,6 +153,7 @@ impl Shared {
         // started before the loop takes it.
         let _ = sys::sched::set_nice(0, -20);
         sys::sched::touch_stack::<{ STACK / 4 }>();
+        let groups = Groups::open();
         let mut count = [0_u8; 8];
         loop {
             if !matches!(rustix::io::read(&self.bell, &mut count), Ok(_) | Err(Errno::INTR)) {
@@ -149,17 +162,25 @@ impl Shared {
             for place in &self.places {
                 let job = lock(place).job.take();
                 if let Some(job) = job {
-                    let release = reap(&job);
-                    lock(place).answer = Some((job.ticket, release));
+                    let release = reap(&job, &groups);
+                    lock(place).answer = Some((job.victim.ticket, release));
                 }
             }
         }
     }
 }
 
-fn reap(job: &Job) -> Release {
+fn reap(job: &Job, groups: &Groups) -> Release {
+    let Signalled { pid, may_be_frozen, at: signalled, .. } = job.victim;
     let mut tries = 1;
     let mut result = job.pidfd.mrelease();
+    // What is left to do is the victim's own. Its id is its own until it has been reaped.
+    if !job.pidfd.has_exited() {
+        if may_be_frozen {
+            groups.thaw(pid);
+        }
+        groups.bring_forward(pid);
+    }
     while result == Err(Errno::AGAIN) && tries < MOST_TRIES {
         std::thread::sleep(Duration::from_millis(1));
         tries += 1;
@@ -169,12 +190,14 @@ fn reap(job: &Job) -> Release {
     // The wording is matched by AOSP's device tests.
     match result {
         Ok(()) => {
-            log::debug!("Process {} was reaped in {}ms", job.pid, at.millis_since(job.signalled));
+            log::debug!("Process {pid} was reaped in {}ms", at.millis_since(signalled));
         }
         Err(Errno::SRCH) => {
-            log::debug!("process_mrelease {} failed: No such process", job.pid);
+            log::debug!("process_mrelease {pid} failed: No such process");
         }
-        Err(error) => log::error!("process_mrelease {} failed: {error}", job.pid),
+        // Said at the start.
+        Err(Errno::NOSYS) => {}
+        Err(error) => log::error!("process_mrelease {pid} failed: {error}"),
     }
     Release { at, result }
 }
@@ -191,7 +214,8 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         let pidfd = PidFd::open(pid).unwrap();
         pidfd.kill().unwrap();
-        reaper.hand_over(3, 7, &pidfd, pid, MonoTime::now());
+        let at = MonoTime::now();
+        reaper.hand_over(3, &pidfd, Signalled { pid, ticket: 7, may_be_frozen: false, at });
         assert_eq!(reaper.answer(3, 6), None);
         // The answer comes from another thread; its arrival has no descriptor to wait on.
         let deadline = MonoTime::now().plus_millis(10_000);

@@ -6,6 +6,8 @@
 
 #[cfg(not(target_os = "android"))]
 mod line;
+#[cfg(not(target_os = "android"))]
+mod logd;
 mod rate_limit;
 #[cfg(not(target_os = "android"))]
 mod stderr;
@@ -17,7 +19,6 @@ use log::LevelFilter;
 use std::panic::PanicHookInfo;
 
 /// The tag of this daemon's lines in logd; device tests search for it.
-#[cfg(target_os = "android")]
 const TAG: &str = "lowmemorykiller";
 
 /// Starts logging, and has a panic logged before the process aborts: a daemon's standard error
@@ -47,7 +48,12 @@ fn install() {
 
 #[cfg(not(target_os = "android"))]
 fn install() {
-    stderr::install();
+    // logd reads on a device, and nobody reads standard error.
+    if crate::device::is_android() {
+        logd::install();
+    } else {
+        stderr::install();
+    }
 }
 
 fn log_panic(info: &PanicHookInfo<'_>) {
@@ -60,5 +66,35 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     match info.location() {
         Some(place) => log::error!("panic at {}:{}: {message}", place.file(), place.line()),
         None => log::error!("panic: {message}"),
+    }
+}
+
+#[cfg(all(test, not(target_os = "android")))]
+mod tests {
+    use std::process::Command;
+
+    const ORDER: &str = "LMKD_TEST_PANIC";
+
+    /// For the next test, in a process of its own.
+    #[test]
+    fn panics_on_order() {
+        if std::env::var_os(ORDER).is_some() {
+            super::init(false);
+            panic!("as told, {} times", 1);
+        }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log_with_its_place() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "logging::tests::panics_on_order", "--nocapture"])
+            .env(ORDER, "1")
+            .env_remove("JOURNAL_STREAM")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().find(|line| line.contains("panic at")).unwrap();
+        assert!(line.contains("lmkd E panic at src/logging/mod.rs:"), "{line}");
+        assert!(line.ends_with(": as told, 1 times"), "{line}");
     }
 }

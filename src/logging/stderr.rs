@@ -68,8 +68,13 @@ impl Stderr {
     fn log_to(&self, out: BorrowedFd<'_>, now: MonoTime, record: &Record<'_>) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let note = format_args!("{lost} log lines lost: their reader was too slow");
-            if !self.write_line(out, now, Level::Warn, note) {
+            let said = self.write_line(
+                out,
+                now,
+                Level::Warn,
+                format_args!("{lost} log lines lost: their reader was too slow"),
+            );
+            if !said {
                 self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
                 return;
             }

@@ -1,5 +1,6 @@
 //! The older way to decide: levels of free memory and file cache that a client sends.
 
+use crate::codec::coded_struct;
 use crate::kernel::Meminfo;
 use crate::kernel::Watermarks;
 use crate::oom_score_adj::OomScoreAdj;
@@ -11,6 +12,8 @@ use crate::units::Pages;
 pub struct MinfreeTable {
     levels: [Option<(Pages, OomScoreAdj)>; Self::MAX_LEVELS],
 }
+
+coded_struct!(MinfreeTable { levels });
 
 impl MinfreeTable {
     /// As many levels as LMK_TARGET carries.

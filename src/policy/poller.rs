@@ -3,6 +3,8 @@
 use super::PollPlan;
 use super::PollRequest;
 use crate::clock::MonoTime;
+use crate::codec::coded_enum;
+use crate::codec::coded_struct;
 
 /// Interval while swap is low or a kill has just been made, ms.
 pub(super) const SHORT_MS: i64 = 10;
@@ -31,6 +33,9 @@ enum Phase {
     /// Waiting for a death; looks go on after it.
     Paused,
 }
+
+coded_struct!(Poller { phase, interval_ms });
+coded_enum!(Phase, "polling phase" { 0 => Idle, 1 => Polling { start, last }, 2 => Paused });
 
 impl Poller {
     /// An idle one.

@@ -1,5 +1,7 @@
 //! Why a process is killed.
 
+use crate::codec::coded_enum;
+
 /// The reason of a kill. Clients, metrics and Android's statsd read the numbers: never renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KillReason {
@@ -30,6 +32,23 @@ pub enum KillReason {
     /// -1 likewise: a handler of the daemon is stuck, and no decision was made.
     Watchdog,
 }
+
+// Numbers of recordings, which tell Minfree and Watchdog apart.
+coded_enum!(KillReason, "reason to kill" {
+    0 => PressureAfterKill,
+    1 => NotResponding,
+    2 => LowSwapAndThrashing,
+    3 => LowMemAndSwap,
+    4 => LowMemAndThrashing,
+    5 => DirectReclaimAndThrashing,
+    6 => LowMemAndSwapUtil,
+    7 => LowFilecacheAfterThrashing,
+    8 => LowMem,
+    9 => DirectReclaimStuck,
+    10 => Vendor(reason),
+    11 => Minfree,
+    12 => Watchdog,
+});
 
 impl KillReason {
     /// The number that clients and the event log get.

@@ -2,6 +2,7 @@
 
 use super::Reclaim;
 use crate::clock::MonoTime;
+use crate::codec::coded_struct;
 use crate::kernel::ReclaimEvents;
 use crate::kernel::Vmstat;
 
@@ -12,6 +13,8 @@ pub(super) struct ReclaimCounters {
     kswapd: i64,
     refill: i64,
 }
+
+coded_struct!(ReclaimCounters { direct, kswapd, refill });
 
 impl ReclaimCounters {
     /// Who has reclaimed since the last look, and how long the oldest direct reclaim has run, ms.

@@ -35,7 +35,7 @@ enum Floor {
     ByThrashingAndMin,
     /// `pressure_after_kill_min_score`.
     AfterKill,
-    /// `lowmem_min_oom_score`, but 0 if nothing is left to reclaim.
+    /// `lowmem_min_oom_score`.
     LowMem,
 }
 
@@ -117,7 +117,8 @@ impl Rule {
 
     /// The kill it asks for. None if its floor is above any adj, so that nobody may be killed.
     pub(super) fn cause(&self, facts: &Facts) -> Option<Cause> {
-        let floor = if facts.signals.critical_stall {
+        // With nothing left to reclaim the kernel's OOM killer is next, which spares nobody.
+        let floor = if facts.signals.critical_stall || facts.signals.exhausted {
             0
         } else {
             self.floor.adj(facts.signals, facts.tunables).max(0)
@@ -140,7 +141,6 @@ impl Floor {
             Self::ByThrashingAndMin if mild && s.wmark > Wmark::Min => above_perceptible,
             Self::ByThrashing | Self::ByThrashingAndMin => foreground,
             Self::AfterKill => t.pressure_after_kill_min_score,
-            Self::LowMem if s.exhausted => foreground,
             Self::LowMem => t.lowmem_min_oom_score,
         }
     }

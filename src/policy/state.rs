@@ -2,6 +2,7 @@
 
 use super::exhaustion;
 use super::exhaustion::Exhaustion;
+use super::exhaustion::Vigil;
 use super::poller::LONG_MS;
 use super::poller::SHORT_MS;
 use super::reclaim::ReclaimCounters;
@@ -27,15 +28,13 @@ use super::Verdict;
 use super::WakeupInfo;
 use super::RULES;
 use crate::clock::MonoTime;
+use crate::codec::coded_enum;
+use crate::codec::coded_struct;
 use crate::config::Tunables;
 use crate::kernel::Sample;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::units::PageSize;
 use crate::units::Pages;
-
-/// kswapd wake-ups nearer together than this are one: a busy kswapd wakes hundreds of times a
-/// second, and a look costs a tenth of a millisecond.
-const KSWAPD_REST_MS: i64 = 100;
 
 /// The decision, with what it remembers from one look to the next.
 ///
@@ -58,9 +57,9 @@ pub struct Policy {
     minfree: MinfreeTable,
     wakeups: Wakeups,
     last_pressure: Option<MonoTime>,
-    last_kswapd_wake: Option<MonoTime>,
     /// The looks under way follow a kswapd wake-up, not a pressure event.
     after_kswapd_wake: bool,
+    vigil: Vigil,
     look: Look,
 }
 
@@ -72,6 +71,30 @@ enum Look {
     Failed,
     Taken { reclaim: Reclaim, hurry: bool, watch: bool },
 }
+
+coded_struct!(Policy {
+    page,
+    prev_level,
+    reclaim,
+    prev_refault,
+    thrashing,
+    watermarks,
+    watch_filecache,
+    killing,
+    ever_killed,
+    minfree,
+    wakeups,
+    last_pressure,
+    after_kswapd_wake,
+    vigil,
+    look,
+});
+coded_enum!(Look, "end of a look" {
+    0 => Ignored,
+    1 => Skipped,
+    2 => Failed,
+    3 => Taken { reclaim, hurry, watch },
+});
 
 impl Policy {
     /// The state of a daemon that has just started, on a kernel with this page size.
@@ -90,8 +113,8 @@ impl Policy {
             minfree: MinfreeTable::default(),
             wakeups: Wakeups::default(),
             last_pressure: None,
-            last_kswapd_wake: None,
             after_kswapd_wake: false,
+            vigil: Vigil::default(),
             look: Look::Ignored,
         }
     }
@@ -116,40 +139,62 @@ impl Policy {
                 self.after_kswapd_wake = false;
             }
             Trigger::Poll => self.prev_level = Level::Low,
-            Trigger::KswapdWake => {
-                let rested = |last| now.millis_since(last) >= KSWAPD_REST_MS;
-                if !self.last_kswapd_wake.is_none_or(rested) {
-                    return Admission::Ignored;
-                }
-                self.last_kswapd_wake = Some(now);
-            }
+            Trigger::KswapdWake => {}
             Trigger::Vendor { reason, min_adj } => {
                 if vendor_cause(reason, min_adj).is_none() {
                     return Admission::Ignored;
                 }
             }
         }
-        self.wakeups.record(trigger, now);
+        let for_scarcity = trigger == Trigger::KswapdWake;
+        if !for_scarcity {
+            self.wakeups.record(trigger, now);
+        }
         let waits = |since| t.kill_timeout_ms == 0 || now.millis_since(since) < t.kill_timeout_ms;
         if pending_since.is_some_and(waits) {
-            self.wakeups.skip();
+            if !for_scarcity {
+                self.wakeups.skip();
+            }
             self.look = Look::Skipped;
             return Admission::Skipped;
         }
         // The first kill is decided on fresh watermarks: those read at the start of the daemon are
-        // older than the tuning that init and the framework do later.
-        let watermarks = !self.ever_killed || by_minfree(t) || self.watermarks.are_stale(now);
+        // older than the tuning that init and the framework do later. Where scarcity is all there
+        // is to see, the kernel may have boosted them (watermark_boost_factor), of which it tells
+        // nobody, and with kswapd given up nothing lowers them again before memory is gone.
+        let watermarks =
+            for_scarcity || !self.ever_killed || by_minfree(t) || self.watermarks.are_stale(now);
         Admission::Evaluate { watermarks }
     }
 
     /// Decides on `sample`. If it has no watermarks, those last read serve; if none were ever
     /// read, none counts as breached.
     pub fn evaluate(&mut self, trigger: Trigger, sample: &Sample, t: &Tunables) -> Verdict {
+        let for_scarcity = self.follows_kswapd(trigger);
+        let (before, killing) = ((self.prev_refault, self.reclaim, self.thrashing), self.killing);
         let Some(signals) = self.observe(trigger, sample, t) else {
             return Verdict::default();
         };
         let cause = self.decide(trigger, &signals, sample, t);
+        if for_scarcity && cause.is_none() {
+            // Nothing came of it, so the next look at all rules finds what it would have found
+            // without it. A timed look has had its turn as the first one after a kill.
+            (self.prev_refault, self.reclaim, self.thrashing) = before;
+            self.killing = killing && trigger == Trigger::KswapdWake;
+        } else if trigger == Trigger::KswapdWake {
+            self.wakeups.record(trigger, sample.now);
+        }
         Verdict { signals: Some(signals), cause }
+    }
+
+    /// What a timed look at `sample` would say, its signals included even if there were nothing to
+    /// decide. Nothing is remembered of it.
+    #[must_use]
+    pub fn survey(&self, sample: &Sample, t: &Tunables) -> Verdict {
+        let mut copy = self.clone();
+        // Any other number keeps the look from ending early.
+        copy.prev_refault = !sample.vmstat.refault;
+        copy.evaluate(Trigger::Poll, sample, t)
     }
 
     /// A sample was due, but a file of the kernel's could not be read. The next event is taken as
@@ -193,6 +238,13 @@ impl Policy {
         }
     }
 
+    /// Milliseconds to a look that is due although the kernel may tell of nothing: kswapd has given
+    /// up. A [`Trigger::KswapdWake`] is what to look with. None at all other times.
+    #[must_use]
+    pub fn vigil_ms(&self) -> Option<i64> {
+        self.vigil.next_look_ms()
+    }
+
     /// How the daemon came to look, for the record of a kill.
     #[must_use]
     pub fn wakeups(&self) -> WakeupInfo {
@@ -204,7 +256,13 @@ impl Policy {
         self.minfree = table;
     }
 
-    /// The kernel says that the zones' watermarks have changed.
+    /// Whether every change of the zones' watermarks will be told by [`Self::watermarks_changed`];
+    /// if not, they are read again when they are a minute old.
+    pub fn watermark_changes_are_told(&mut self, told: bool) {
+        self.watermarks.will_be_told(told);
+    }
+
+    /// The zones' watermarks have changed, or may have.
     pub fn watermarks_changed(&mut self) {
         self.watermarks.have_changed();
     }
@@ -223,6 +281,7 @@ impl Policy {
         let swap = Swap::look(meminfo, t);
         let (reclaim, direct_reclaim_ms) = self.reclaim.look(now, vmstat, sample.reclaim.as_ref());
         self.look = Look::Taken { reclaim, hurry: swap.is_low, watch: false };
+        self.vigil.look(sample, &self.watermarks.with(sample.watermarks), self.page);
         let quiet = reclaim == Reclaim::None && vmstat.refault == self.prev_refault;
         if quiet && may_rest {
             return None;
@@ -329,6 +388,7 @@ impl Policy {
                 // If the kill is made, the next look is near anyway; if nobody could be killed,
                 // there is no hurry.
                 *hurry = false;
+                self.vigil.rest();
             }
             return cause;
         }

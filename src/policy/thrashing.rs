@@ -1,6 +1,7 @@
 //! Thrashing: file pages that come back right after they were dropped, as a share of the cache.
 
 use crate::clock::MonoTime;
+use crate::codec::coded_struct;
 use crate::config::Tunables;
 use crate::kernel::Vmstat;
 
@@ -19,6 +20,8 @@ pub(super) struct Thrashing {
     max: i64,
     limit: i64,
 }
+
+coded_struct!(Thrashing { since, refault, file_lru, carried, max, limit });
 
 impl Thrashing {
     /// The very first window: the counters have run since boot, so what they hold says nothing.

@@ -1,6 +1,8 @@
 //! The words in which the decision is asked for and answered.
 
 use super::KillReason;
+use crate::codec::coded_enum;
+use crate::codec::coded_struct;
 use crate::kernel::Watermarks;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::units::Pages;
@@ -24,7 +26,8 @@ pub enum Trigger {
     Event(Level),
     /// A timed look inside the window after an event.
     Poll,
-    /// kswapd was woken: memory is scarce although nothing stalls. Watermark rules only.
+    /// Memory is scarce although nothing stalls: kswapd was woken, a task reclaims memory itself,
+    /// or a vigil's time has come. Watermark rules only.
     KswapdWake,
     /// The vendor's kernel asks for a kill.
     Vendor {
@@ -158,3 +161,42 @@ pub struct PollPlan {
     /// New interval in ms; None leaves it as it was.
     pub interval_ms: Option<i64>,
 }
+
+coded_enum!(Level, "pressure level" { 0 => Low, 1 => Medium, 2 => Critical });
+coded_enum!(Trigger, "trigger" {
+    0 => Event(level),
+    1 => Poll,
+    2 => KswapdWake,
+    3 => Vendor { reason, min_adj },
+});
+coded_enum!(Wmark, "watermark" { 0 => Min, 1 => Low, 2 => High, 3 => None });
+coded_enum!(Reclaim, "kind of reclaim" { 0 => None, 1 => Kswapd, 2 => Direct });
+coded_struct!(Signals {
+    free,
+    watermarks,
+    wmark,
+    reclaim,
+    direct_reclaim_ms,
+    free_swap,
+    swap_low_threshold,
+    swap_is_low,
+    thrashing,
+    max_thrashing,
+    thrashing_limit,
+    swap_util,
+    file_cache,
+    critical_stall,
+    critical_event,
+    after_kill,
+    watch_filecache,
+    exhausted,
+});
+coded_struct!(Cause { reason, min_adj, cut_thrashing_limit });
+coded_struct!(Verdict { signals, cause });
+coded_enum!(PollRequest, "request to poll" { 0 => NoChange, 1 => Start, 2 => Pause });
+coded_struct!(PollPlan { request, interval_ms });
+coded_enum!(Admission, "admission" {
+    0 => Ignored,
+    1 => Skipped,
+    2 => Evaluate { watermarks },
+});

@@ -2,6 +2,7 @@
 
 use super::Trigger;
 use crate::clock::MonoTime;
+use crate::codec::coded_struct;
 
 /// How the daemon came to look, for the record of a kill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) struct Wakeups {
     since_event: i32,
     skipped: i32,
 }
+
+coded_struct!(Wakeups { last_event, last, previous, since_event, skipped });
 
 impl Wakeups {
     pub(super) fn record(&mut self, trigger: Trigger, now: MonoTime) {

@@ -2,11 +2,13 @@
 
 use super::Wmark;
 use crate::clock::MonoTime;
+use crate::codec::coded_struct;
 use crate::kernel::Meminfo;
 use crate::kernel::Watermarks;
 use crate::units::Pages;
 
-/// Watermarks older than this are read again: they follow `min_free_kbytes` and memory hotplug.
+/// Watermarks older than this are read again, unless the kernel tells of their changes: they follow
+/// `min_free_kbytes` and memory hotplug.
 const MAX_AGE_MS: i64 = 60_000;
 
 /// The watermarks last read.
@@ -15,25 +17,41 @@ pub(super) struct Remembered {
     marks: Watermarks,
     read_at: MonoTime,
     outdated: bool,
+    /// The kernel tells when they change.
+    told: bool,
 }
+
+coded_struct!(Remembered { marks, read_at, outdated, told });
 
 impl Remembered {
     /// Whether they must be read again before they can be used.
     pub(super) fn are_stale(&self, now: MonoTime) -> bool {
         self.outdated
             || self.marks.high == Pages::ZERO
-            || now.millis_since(self.read_at) > MAX_AGE_MS
+            || (!self.told && now.millis_since(self.read_at) > MAX_AGE_MS)
     }
 
-    /// The kernel says that they have changed.
+    /// Whether [`Self::have_changed`] will be called for every change. What was missed until now
+    /// is made up for.
+    pub(super) fn will_be_told(&mut self, told: bool) {
+        self.told = told;
+        self.outdated |= told;
+    }
+
+    /// The kernel says that they have changed, or may have.
     pub(super) fn have_changed(&mut self) {
         self.outdated = true;
+    }
+
+    /// What [`Self::refresh`] will return, without taking note of it.
+    pub(super) fn with(&self, fresh: Option<Watermarks>) -> Watermarks {
+        fresh.unwrap_or(self.marks)
     }
 
     /// The fresh ones if there are any, else those remembered.
     pub(super) fn refresh(&mut self, fresh: Option<Watermarks>, now: MonoTime) -> Watermarks {
         if let Some(marks) = fresh {
-            *self = Self { marks, read_at: now, outdated: false };
+            *self = Self { marks, read_at: now, outdated: false, told: self.told };
         }
         self.marks
     }

@@ -7,6 +7,7 @@
 
 mod adopt;
 mod pid;
+mod ready;
 mod record;
 mod registry;
 mod search;
@@ -16,6 +17,10 @@ mod slots;
 pub use adopt::AdoptError;
 pub use adopt::Adopter;
 pub use pid::Pid;
+pub use ready::Heads;
+pub use ready::Prepared;
+pub use ready::Ready;
+pub use ready::READY;
 pub use record::ClientId;
 pub use record::Record;
 pub use record::RecordId;

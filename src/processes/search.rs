@@ -99,10 +99,12 @@ impl Searcher {
     }
 
     /// Holds the size file of a process that was registered or moved, where sizes decide: at or
-    /// below adj 200. Does nothing beyond the budget, or if it is held already.
-    pub fn hold_size(&self, registry: &mut Registry, proc: &ProcDir, id: RecordId) {
+    /// below adj 200, or everywhere if searches go `by_size`. Does nothing beyond the budget, or if
+    /// it is held already.
+    pub fn hold_size(&self, registry: &mut Registry, proc: &ProcDir, id: RecordId, by_size: bool) {
         let Some(record) = registry.get(id) else { return };
-        let wanted = record.adj() <= OomScoreAdj::PERCEPTIBLE && record.statm.is_none();
+        let decides = by_size || record.adj() <= OomScoreAdj::PERCEPTIBLE;
+        let wanted = decides && record.statm.is_none();
         if !wanted || registry.held_statm() >= self.statm_budget {
             return;
         }

@@ -39,10 +39,16 @@ pub fn first_spare_descriptor(descriptors: u64) -> i32 {
     i32::try_from(descriptors.saturating_sub(spare)).unwrap_or(i32::MAX)
 }
 
-/// All memory of this machine; 0 if it cannot be read. Allocates.
+/// All memory of this machine; 0 if it cannot be read.
 pub(super) fn memory(page: PageSize) -> Pages {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    // The first line tells it.
+    let mut buffer = [0; 64];
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let read = rustix::fs::open("/proc/meminfo", flags, Mode::empty())
+        .and_then(|meminfo| rustix::io::read(meminfo, &mut buffer))
+        .unwrap_or(0);
+    let text = std::str::from_utf8(buffer.get(..read).unwrap_or(&[])).unwrap_or("");
+    let total = text.lines().next().and_then(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok());
     kib.map(Kib).unwrap_or_default().to_pages(page)
 }
@@ -92,20 +98,9 @@ impl Scale {
     /// Resident and swapped pages of a process as `status` has them.
     pub fn with_swap(&self, proc: &ProcDir, pid: i32) -> Option<Pages> {
         let status = proc.status(pid).ok()?;
-        let status = if status.rss.is_some() { status } else { first_thread(proc, pid)? };
-        let all = status.rss.unwrap_or_default() + status.swap.unwrap_or_default();
-        Some(all.to_pages(self.page.0))
+        let (rss, swap) = proc.memory(pid, &status)?;
+        Some((rss + swap).to_pages(self.page.0))
     }
-}
-
-/// Status of a thread that still has memory: the leader may have left it.
-fn first_thread(proc: &ProcDir, pid: i32) -> Option<crate::kernel::process::Status> {
-    let mut found = None;
-    let _ = proc.threads(pid, |tid| {
-        found = proc.thread_status(pid, tid).ok().filter(|status| status.rss.is_some());
-        found.is_none()
-    });
-    found
 }
 
 /// Resident pages of a process, also of one whose leader has left; 0 if it has none or is gone.
@@ -279,6 +274,11 @@ mod tests {
         let touched = vec![1_u8; 8 << 20];
         assert!(allocations.read().unwrap() > before);
         drop(touched);
+    }
+
+    #[test]
+    fn this_machine_has_memory() {
+        assert!(memory(PageSize::SMALL) > Pages(1 << 12));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub const LOGD_SOCKET: &str = "/dev/socket/logdw";
 /// The buffer of binary events: `LOG_ID_EVENTS`.
 const LOG_ID_EVENTS: u8 = 2;
 /// Log id, thread id, seconds, nanoseconds: `android_log_header_t`, packed.
-const HEADER: usize = 1 + 2 + 4 + 4;
+pub(crate) const HEADER: usize = 1 + 2 + 4 + 4;
 
 /// The longest record as text: names of at most 17 letters, numbers of at most 11, four marks each.
 const LONGEST_LINE: usize = killinfo::COUNT * 32 + 2;
@@ -97,21 +97,28 @@ fn connect(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// The record with the header that logd expects, which is stamped with the wall clock.
+/// The record with its header.
 fn datagram(info: &KillInfo) -> [u8; HEADER + killinfo::SIZE] {
+    let mut datagram = [0; HEADER + killinfo::SIZE];
+    let (head, record) = datagram.split_at_mut(HEADER);
+    head.copy_from_slice(&header(LOG_ID_EVENTS));
+    record.copy_from_slice(&info.encode());
+    datagram
+}
+
+/// The header that logd expects, which is stamped with the wall clock.
+pub(crate) fn header(log_id: u8) -> [u8; HEADER] {
     let now = rustix::time::clock_gettime(ClockId::Realtime);
     let tid = rustix::thread::gettid().as_raw_nonzero().get();
     // The header has 16 bits for it, as liblog fills them.
     let [low, high, ..] = tid.to_le_bytes();
     let secs = u32::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
-    let mut datagram = [0; HEADER + killinfo::SIZE];
-    let (header, record) = datagram.split_at_mut(HEADER);
-    header[..3].copy_from_slice(&[LOG_ID_EVENTS, low, high]);
+    let mut header = [0; HEADER];
+    header[..3].copy_from_slice(&[log_id, low, high]);
     header[3..7].copy_from_slice(&secs.to_le_bytes());
     header[7..].copy_from_slice(&nanos.to_le_bytes());
-    record.copy_from_slice(&info.encode());
-    datagram
+    header
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 pub mod bpf;
 pub mod dir;
 pub mod fd_slot;
+pub mod heap;
+pub mod inbox;
 pub mod perf;
 pub mod pidfd;
 #[cfg(target_os = "android")]
@@ -16,6 +18,7 @@ pub mod ring;
 pub mod sched;
 pub mod signal;
 pub mod socket;
+pub mod words;
 
 use rustix::io::Errno;
 

@@ -24,6 +24,44 @@ pub fn set_normal(tid: i32) -> Result<(), Errno> {
     set_scheduler(tid, SCHED_NORMAL, 0)
 }
 
+/// The first version of `struct sched_attr` of `include/uapi/linux/sched/types.h`.
+#[repr(C)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+/// `sched_setattr(tid, SCHED_OTHER, nice)`: class and nice value at once.
+///
+/// # Errors
+///
+/// EPERM without CAP_SYS_NICE if that is better than what the thread has, ESRCH if it is gone.
+pub fn set_normal_at(tid: i32, nice: i32) -> Result<(), Errno> {
+    const SIZE: u32 = 48;
+    const { assert!(size_of::<SchedAttr>() == 48) };
+    let mut attr = SchedAttr {
+        size: SIZE,
+        policy: SCHED_NORMAL.unsigned_abs(),
+        flags: 0,
+        nice,
+        priority: 0,
+        runtime: 0,
+        deadline: 0,
+        period: 0,
+    };
+    let attr: *mut SchedAttr = &raw mut attr;
+    // SAFETY: `attr` is initialised, writable, as long as its first field says, and outlives the
+    // call, which may write the size it knows into it.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, tid, attr, 0) })?;
+    Ok(())
+}
+
 fn set_scheduler(tid: i32, policy: i32, priority: i32) -> Result<(), Errno> {
     // SAFETY: sched_param is plain integers, for which zero is a valid value; musl pads it.
     let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
@@ -78,10 +116,22 @@ mod tests {
     }
 
     #[test]
+    fn class_and_nice_value_are_set_at_once() {
+        std::thread::spawn(|| {
+            let tid = rustix::thread::gettid().as_raw_nonzero().get();
+            assert_eq!(set_normal_at(tid, 7), Ok(()));
+            assert_eq!(rustix::process::getpriority_process(None), Ok(7));
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
     fn a_thread_that_is_gone_is_named_as_gone() {
         let tid =
             std::thread::spawn(|| rustix::thread::gettid().as_raw_nonzero().get()).join().unwrap();
         assert_eq!(set_nice(tid, 0), Err(Errno::SRCH));
         assert_eq!(set_normal(tid), Err(Errno::SRCH));
+        assert_eq!(set_normal_at(tid, 0), Err(Errno::SRCH));
     }
 }

@@ -134,6 +134,16 @@ impl Daemon {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// Whether it has a pidfd of this process: those that are registered, and victims.
+    pub fn holds(&self, pid: i32) -> bool {
+        let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).unwrap();
+        let line = format!("Pid:\t{pid}\n");
+        // A descriptor may be closed while this looks.
+        infos
+            .flatten()
+            .any(|info| std::fs::read_to_string(info.path()).is_ok_and(|text| text.contains(&line)))
+    }
+
     /// Resident memory.
     pub fn rss_kb(&self) -> i32 {
         super::app::status_kb(self.pid(), "VmRSS:")

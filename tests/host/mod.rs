@@ -5,6 +5,7 @@
 #![allow(
     dead_code,
     missing_docs,
+    unsafe_code,
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "each test uses a part of it"
@@ -13,6 +14,7 @@
 pub mod app;
 pub mod daemon;
 pub mod pressure;
+pub mod tracer;
 pub mod wire;
 
 use std::io::Write;

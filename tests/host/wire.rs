@@ -1,6 +1,7 @@
 //! The socket without our own codec: words and bytes as the protocol has them.
 
 use super::PATIENCE;
+use rustix::io::retry_on_intr;
 use rustix::net::recv;
 use rustix::net::send;
 use rustix::net::socket_with;
@@ -43,7 +44,8 @@ impl Raw {
     }
 
     pub fn send(&self, bytes: &[u8]) {
-        assert_eq!(send(&self.0, bytes, SendFlags::NOSIGNAL), Ok(bytes.len()));
+        let sent = retry_on_intr(|| send(&self.0, bytes, SendFlags::NOSIGNAL));
+        assert_eq!(sent, Ok(bytes.len()));
     }
 
     /// Sends what fits, without waiting; whether it did.
@@ -59,7 +61,8 @@ impl Raw {
     #[track_caller]
     pub fn receive(&self) -> Vec<u8> {
         let mut buffer = vec![0; 512];
-        let len = match recv(&self.0, &mut buffer, RecvFlags::empty()) {
+        let received = retry_on_intr(|| recv(&self.0, &mut buffer, RecvFlags::empty()));
+        let len = match received {
             Ok((len, _)) => len,
             Err(rustix::io::Errno::CONNRESET) => 0,
             Err(error) => panic!("no packet: {error}"),

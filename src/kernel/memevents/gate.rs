@@ -11,49 +11,57 @@ use crate::clock::MonoTime;
 #[derive(Clone, Copy, Debug)]
 pub struct WakeGate {
     spacing_ms: i64,
+    /// Signs before this moment are held back.
     opens: MonoTime,
-    held: bool,
+    /// When a look is taken without another sign.
+    due: Option<MonoTime>,
 }
 
 impl WakeGate {
     /// A gate that lets one look through per `spacing_ms`.
     #[must_use]
     pub const fn new(spacing_ms: i64) -> Self {
-        Self { spacing_ms, opens: MonoTime::ZERO, held: false }
+        Self { spacing_ms, opens: MonoTime::ZERO, due: None }
     }
 
     /// A sign came: whether to look now. If not, [`Self::due`] says when.
     #[must_use]
     pub fn knock(&mut self, now: MonoTime) -> bool {
-        self.held = now < self.opens;
-        !self.held
+        let early = now < self.opens;
+        if early {
+            self.due = Some(self.due.map_or(self.opens, |due| due.min(self.opens)));
+        }
+        !early
     }
 
     /// A look was taken, whatever made the daemon take it. While reclaim goes on another one is
-    /// due after the spacing: what happens until then may not wake the loop by itself.
-    pub fn looked(&mut self, now: MonoTime, reclaiming: bool) {
-        self.opens = now.plus_millis(self.spacing_ms);
-        self.held = reclaiming;
+    /// due after the spacing: what happens until then may not wake the loop by itself. A vigil sets
+    /// the time of the next look itself, nearer or farther.
+    pub fn looked(&mut self, now: MonoTime, reclaiming: bool, vigil_ms: Option<i64>) {
+        let next_ms = vigil_ms.or(reclaiming.then_some(self.spacing_ms));
+        self.due = next_ms.map(|ms| now.plus_millis(ms));
+        let spacing_ms = vigil_ms.map_or(self.spacing_ms, |ms| ms.min(self.spacing_ms));
+        self.opens = now.plus_millis(spacing_ms);
     }
 
     /// No look was taken, as a kill is waited for: what is due comes after the spacing. Were it to
     /// stay due, it would leave the loop no time to sleep.
     pub fn passed(&mut self, now: MonoTime) {
         if self.is_due(now) {
-            self.opens = now.plus_millis(self.spacing_ms);
+            self.due = Some(now.plus_millis(self.spacing_ms));
         }
     }
 
     /// When a look is due without another sign; None for never.
     #[must_use]
-    pub fn due(&self) -> Option<MonoTime> {
-        self.held.then_some(self.opens)
+    pub const fn due(&self) -> Option<MonoTime> {
+        self.due
     }
 
     /// Whether that moment has come.
     #[must_use]
     pub fn is_due(&self, now: MonoTime) -> bool {
-        self.held && now >= self.opens
+        self.due.is_some_and(|due| now >= due)
     }
 }
 
@@ -69,14 +77,14 @@ mod tests {
     fn the_first_sign_is_let_through_at_once_and_leaves_no_timer() {
         let mut gate = WakeGate::new(100);
         assert!(gate.knock(ms(5)));
-        gate.looked(ms(5), false);
+        gate.looked(ms(5), false, None);
         assert_eq!(gate.due(), None);
     }
 
     #[test]
     fn a_look_that_cannot_be_taken_now_is_due_later_and_not_all_the_time() {
         let mut gate = WakeGate::new(100);
-        gate.looked(ms(5), true);
+        gate.looked(ms(5), true, None);
         gate.passed(ms(50));
         assert_eq!(gate.due(), Some(ms(105)));
         gate.passed(ms(106));
@@ -87,23 +95,37 @@ mod tests {
     #[test]
     fn a_sign_too_early_is_held_back_not_forgotten() {
         let mut gate = WakeGate::new(100);
-        gate.looked(ms(5), false);
+        gate.looked(ms(5), false, None);
         assert!(!gate.knock(ms(6)));
         assert!(!gate.knock(ms(104)));
         assert_eq!(gate.due(), Some(ms(105)));
         assert!(!gate.is_due(ms(104)));
         assert!(gate.is_due(ms(105)));
-        gate.looked(ms(105), false);
+        gate.looked(ms(105), false, None);
         assert_eq!(gate.due(), None);
     }
 
     #[test]
     fn reclaim_that_goes_on_is_looked_at_again() {
         let mut gate = WakeGate::new(100);
-        gate.looked(ms(5), true);
+        gate.looked(ms(5), true, None);
         assert_eq!(gate.due(), Some(ms(105)));
         assert!(gate.knock(ms(105)));
+        gate.looked(ms(105), false, None);
         assert_eq!(gate.due(), None);
+    }
+
+    #[test]
+    fn a_vigil_sets_its_own_time_and_a_sign_comes_before_it() {
+        let mut gate = WakeGate::new(100);
+        gate.looked(ms(0), true, Some(700));
+        assert_eq!(gate.due(), Some(ms(700)));
+        assert!(!gate.knock(ms(50)));
+        assert_eq!(gate.due(), Some(ms(100)));
+        assert!(gate.knock(ms(100)));
+        gate.looked(ms(100), true, Some(10));
+        assert!(!gate.knock(ms(109)));
+        assert!(gate.knock(ms(110)) && gate.is_due(ms(110)));
     }
 
     #[test]
@@ -112,7 +134,7 @@ mod tests {
         let mut looks = 0;
         for at in 0..1000 {
             if gate.knock(ms(at)) {
-                gate.looked(ms(at), false);
+                gate.looked(ms(at), false, None);
                 looks += 1;
             }
         }

@@ -6,8 +6,9 @@
 //!
 //! Which records wake the daemon is decided here, in the kernel, because a wake-up that does not
 //! happen is the cheapest. Ends of reclaim only set the record straight and wait in the ring for
-//! the next reader. Signs of scarce memory wake it at most once per spacing and kind. Changes of
-//! the zones are rare and always do. And whatever it is, it does when the ring is half full.
+//! the next reader, who comes before every look. So do changes of the zones: a balloon that hands
+//! pages back to its hypervisor brings thousands in a second. Signs of scarce memory wake it at most
+//! once per spacing and kind, a vendor's wish always, and whatever it is when the ring is half full.
 
 use super::record::offset;
 use super::record::Kind;
@@ -182,7 +183,7 @@ fn assemble(
         asm.leave();
         asm.land(too_early);
     }
-    if kind != Kind::UpdateZoneinfo {
+    if kind != Kind::VendorKill {
         asm.set(FLAGS, RB_NO_WAKEUP);
     }
     asm.land(half_full);

@@ -6,6 +6,7 @@ use super::program::Arguments;
 use super::program::Style;
 use super::record::Kind;
 use super::MemEvents;
+use crate::device;
 use crate::sys::bpf;
 use crate::sys::perf;
 use crate::sys::ring::Ring;
@@ -68,7 +69,7 @@ pub(super) const TRACEPOINTS: [Tracepoint; 6] = [
 pub(super) fn open(spacing_ms: u32) -> Result<MemEvents, OpenError> {
     let pinned = open_pinned(&PIN_DIRS.map(Path::new), &TRACEFS_DIRS.map(Path::new));
     // On a device SELinux lets nobody but the boot loader load programs. Elsewhere ours are better.
-    if cfg!(target_os = "android") || pinned.is_ok() {
+    if device::is_android() || pinned.is_ok() {
         return pinned;
     }
     load_own(spacing_ms, &TRACEPOINTS).map(|(events, _)| events)

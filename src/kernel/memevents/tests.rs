@@ -17,6 +17,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::Child;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -213,9 +214,23 @@ fn a_change_of_the_zones_is_heard() {
             "skipped: no tracepoint mm_calculate_totalreserve_pages before Linux 6.16"
         );
     }
-    let set = epoll_on(&bench.events);
     if recompute_zone_reserves() {
-        assert!(wakes(&set, AT_LAST_MS));
+        assert!(bench.drain().contains(&Event::UpdateZoneinfo));
+    }
+}
+
+#[test]
+fn changes_of_the_zones_wait_for_a_reader() {
+    let _alone = ZONES.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(mut bench) = Bench::open(&TRACEPOINTS[5..]) else { return };
+    let set = epoll_on(&bench.events);
+    for _ in 0..10 {
+        if !recompute_zone_reserves() {
+            return eprintln!("skipped: the zones cannot be made to change");
+        }
+    }
+    assert!(!wakes(&set, 0), "nobody reads watermarks until there is something to decide");
+    if bench.events.has_zoneinfo_events() {
         assert!(bench.drain().contains(&Event::UpdateZoneinfo));
     }
 }
@@ -237,6 +252,38 @@ impl Drop for SmallGroup {
     fn drop(&mut self) {
         let _ = fs::write(self.0.join("memory.force_empty"), "0");
         let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Writes a file, inside a group, that does not fit into its limit.
+struct Filler {
+    child: Child,
+    file: std::path::PathBuf,
+}
+
+impl Filler {
+    fn start(group: &SmallGroup) -> Self {
+        let name = format!("lmkd-memevents-{}-{}", std::process::id(), thread_id());
+        let file = std::env::temp_dir().join(name);
+        let child = Command::new("sh")
+            .args([
+                "-c",
+                "echo $$ >\"$1\" && exec dd if=/dev/zero of=\"$2\" bs=1M count=48 status=none",
+            ])
+            .arg("sh")
+            .arg(group.0.join("cgroup.procs"))
+            .arg(&file)
+            .spawn()
+            .unwrap();
+        Self { child, file }
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.file);
     }
 }
 
@@ -263,25 +310,15 @@ fn real_reclaim_begins_and_ends_in_the_task_that_does_it() {
     let Ok(group) = SmallGroup::make(8 << 20) else {
         return eprintln!("skipped: no memory cgroup of version 1");
     };
-    let file = std::env::temp_dir().join(format!("lmkd-memevents-{}", std::process::id()));
     let before = MonoTime::now();
-    let mut filler = Command::new("sh")
-        .args([
-            "-c",
-            "echo $$ >\"$1\" && exec dd if=/dev/zero of=\"$2\" bs=1M count=48 status=none",
-        ])
-        .arg("sh")
-        .arg(group.0.join("cgroup.procs"))
-        .arg(&file)
-        .spawn()
-        .unwrap();
-    let pid = filler.id();
+    let mut filler = Filler::start(&group);
+    let pid = filler.child.id();
     let (mut events, mut tracker) = (bench.events, ReclaimTracker::new());
     let (mut begins, mut ends) = (0u32, 0u32);
     let mut longest = 0;
     let set = epoll_on(&events);
     loop {
-        let done = filler.try_wait().unwrap().is_some();
+        let done = filler.child.try_wait().unwrap().is_some();
         let _ = wakes(&set, 5);
         events.drain(MonoTime::now(), |event| match event {
             Event::DirectReclaimBegin { task, at } if task.is_some_and(|t| t.get() == pid) => {
@@ -302,11 +339,30 @@ fn real_reclaim_begins_and_ends_in_the_task_that_does_it() {
             break;
         }
     }
-    let _ = fs::remove_file(&file);
     eprintln!("{begins} reclaims, longest {longest} us until heard of");
     assert!(begins > 0);
     assert_eq!(begins, ends);
     assert_eq!(tracker.at(MonoTime::now()).direct_since, None);
+}
+
+#[test]
+fn reclaim_inside_a_cgroup_is_not_the_machines() {
+    let Some(bench) = Bench::open(without_zones()) else { return };
+    let Ok(group) = SmallGroup::make(8 << 20) else {
+        return eprintln!("skipped: no memory cgroup of version 1");
+    };
+    let mut filler = Filler::start(&group);
+    let pid = filler.child.id();
+    let status = filler.child.wait().unwrap();
+    let failures = fs::read_to_string(group.0.join("memory.failcnt")).unwrap();
+    assert!(status.success());
+    assert_ne!(failures.trim(), "0", "the group was at its limit");
+    let mut events = bench.events;
+    events.drain(MonoTime::now(), |event| {
+        if let Event::DirectReclaimBegin { task, .. } = event {
+            assert_ne!(task.map(std::num::NonZeroU32::get), Some(pid), "it reclaimed its own");
+        }
+    });
 }
 
 /// Set in the process that has a mount namespace of its own.

@@ -69,4 +69,5 @@ fn the_rules_stand_in_their_order_under_their_numbers_and_names() {
     );
     assert_eq!((KillReason::Vendor(3).number(), KillReason::Vendor(3).name()), (1003, "VENDOR"));
     assert_eq!((KillReason::Minfree.number(), KillReason::Minfree.name()), (-1, "MINFREE"));
+    assert_eq!((KillReason::Watchdog.number(), KillReason::Watchdog.name()), (-1, "WATCHDOG"));
 }

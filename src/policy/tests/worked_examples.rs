@@ -133,6 +133,64 @@ fn watermarks_that_changed_are_read_again() {
 }
 
 #[test]
+fn watermarks_do_not_age_while_the_kernel_tells_of_their_changes() {
+    let mut machine = Machine::new(Tunables::default());
+    machine.policy.watermark_changes_are_told(true);
+    machine.sample.meminfo.free = Pages(1999);
+    machine.look(10_100, MEDIUM);
+    let t = machine.t.clone();
+    let reads = |machine: &mut Machine| match machine.policy.admit(MEDIUM, at(99_000), None, &t) {
+        Admission::Evaluate { watermarks } => watermarks,
+        other => panic!("{other:?}"),
+    };
+    assert!(!reads(&mut machine), "88 s old, and nobody said that they are wrong");
+    machine.policy.watermarks_changed();
+    assert!(reads(&mut machine));
+    machine.look(99_001, MEDIUM);
+    machine.policy.watermark_changes_are_told(false);
+    assert!(!reads(&mut machine));
+    machine.sample.now = at(160_000);
+    let later = machine.policy.admit(MEDIUM, at(160_000), None, &t);
+    assert_eq!(later, Admission::Evaluate { watermarks: true }, "61 s old");
+}
+
+#[test]
+fn what_changed_before_the_kernel_told_of_changes_is_read_once() {
+    let mut machine = Machine::new(Tunables::default());
+    machine.sample.meminfo.free = Pages(1999);
+    machine.look(10_100, MEDIUM);
+    machine.policy.watermark_changes_are_told(true);
+    let t = machine.t.clone();
+    let admission = machine.policy.admit(MEDIUM, at(10_200), None, &t);
+    assert_eq!(admission, Admission::Evaluate { watermarks: true });
+}
+
+#[test]
+fn without_fresh_watermarks_those_read_last_serve() {
+    let mut machine = Machine::new(Tunables::default());
+    machine.sample.watermarks = None;
+    machine.sample.meminfo.free = Pages(1999);
+    let (reason, _, why) = machine.kill(10_100, MEDIUM);
+    assert_eq!(reason, KillReason::LowMem);
+    assert!(why.contains("low watermark 8000kB"), "{why}");
+}
+
+#[test]
+fn a_survey_says_what_a_look_would_though_nothing_has_happened_and_is_not_remembered() {
+    let mut machine = Machine::new(Tunables::default());
+    machine.sample.meminfo.free = Pages(1999);
+    machine.sample.now = at(10_100);
+    let before = machine.policy.clone();
+    let verdict = machine.policy.survey(&machine.sample, &machine.t);
+    assert_eq!(verdict.cause.map(|cause| cause.reason), Some(KillReason::LowMem));
+    assert_eq!(verdict.signals.map(|signals| signals.free), Some(Pages(1999)));
+    assert_eq!(machine.policy, before);
+    // A look at the same counters ends early.
+    let looked = machine.policy.evaluate(Trigger::Poll, &machine.sample, &machine.t);
+    assert_eq!(looked, Verdict::default());
+}
+
+#[test]
 fn the_record_of_wake_ups_counts_from_the_last_event() {
     let mut machine = Machine::new(Tunables::default());
     machine.look(10_100, MEDIUM);

@@ -132,7 +132,7 @@ fn a_size_known_from_before_does_not_hide_growth() {
     let proc = proc();
     for holder in &holders {
         let id = register(&mut registry, holder.pid(), 0, MonoTime::ZERO);
-        searcher.hold_size(&mut registry, &proc, id);
+        searcher.hold_size(&mut registry, &proc, id, false);
     }
     assert_eq!(registry.held_statm(), 2);
     // Enough of them that the allocation counter is consulted.
@@ -157,7 +157,7 @@ fn a_process_that_is_gone_comes_last_and_ends_nothing() {
     let mut searcher = searcher(None);
     for holder in &holders {
         let id = register(&mut registry, holder.pid(), 100, MonoTime::ZERO);
-        searcher.hold_size(&mut registry, &proc(), id);
+        searcher.hold_size(&mut registry, &proc(), id, false);
     }
     holders[0].end();
     searcher.start(adj(0), false, Kib::ZERO);
@@ -173,14 +173,14 @@ fn size_files_are_held_only_where_sizes_decide_and_within_the_budget() {
     let ids = [201, 200, 0].map(|at| {
         let place = usize::from(at < 201) + usize::from(at < 200);
         let id = register(&mut registry, holders[place].pid(), at, MonoTime::ZERO);
-        searcher.hold_size(&mut registry, &proc(), id);
+        searcher.hold_size(&mut registry, &proc(), id, false);
         id
     });
     let held = ids.map(|id| registry.get(id).unwrap().statm.is_some());
     assert_eq!(held, [false, true, false]);
     registry.remove(ids[1]);
     assert_eq!(registry.held_statm(), 0);
-    searcher.hold_size(&mut registry, &proc(), ids[2]);
+    searcher.hold_size(&mut registry, &proc(), ids[2], false);
     assert_eq!(registry.held_statm(), 1);
 }
 
@@ -193,7 +193,7 @@ fn some_descriptors_are_never_given_to_registered_processes() {
     let mut registry = Registry::with_capacity(1);
     let searcher = Searcher { first_spare: 0, ..searcher(None) };
     let id = register(&mut registry, holder.pid(), 0, MonoTime::ZERO);
-    searcher.hold_size(&mut registry, &proc(), id);
+    searcher.hold_size(&mut registry, &proc(), id, false);
     assert_eq!(registry.held_statm(), 0);
 }
 
@@ -311,7 +311,7 @@ fn a_process_whose_leader_has_left_weighs_what_its_threads_hold() {
         let mut searcher = searcher(None);
         for pid in [headless.pid(), other.pid()] {
             let id = register(&mut registry, pid, 0, MonoTime::ZERO);
-            searcher.hold_size(&mut registry, &proc, id);
+            searcher.hold_size(&mut registry, &proc, id, false);
         }
         searcher.start(adj(0), false, swap_used);
         assert_eq!(all(&mut searcher, &mut registry), [headless.pid(), other.pid()]);

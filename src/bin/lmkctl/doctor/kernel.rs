@@ -1,0 +1,255 @@
+//! What the kernel offers: pressure, processes as descriptors, reclaim events, groups.
+
+use super::daemon::Subject;
+use super::finding::Finding;
+use super::settings::Settings;
+use lmkd::kernel::memcg::MemoryCgroups;
+use lmkd::kernel::memevents::MemEvents;
+use lmkd::kernel::psi;
+use lmkd::kernel::psi::Source;
+use lmkd::pidfd::PidFd;
+use lmkd::units::PageSize;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::fs::Access;
+use rustix::io::Errno;
+use std::fs;
+use std::io;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+
+/// Looks at all of it.
+pub fn examine(subject: &Subject, settings: &Settings) -> Vec<Finding> {
+    let mut findings = vec![version(), pressure(subject, settings)];
+    findings.extend(processes());
+    findings.push(reclaim_events(subject, settings));
+    findings.extend(groups(settings));
+    findings
+}
+
+fn version() -> Finding {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let (release, machine) = (release.trim(), std::env::consts::ARCH);
+    let page = PageSize::of_this_kernel().kib();
+    Finding::ok("version", format_args!("Linux {release}, {machine}, pages of {page} KiB"))
+}
+
+fn pressure(subject: &Subject, settings: &Settings) -> Finding {
+    const CHECK: &str = "pressure";
+    let file = settings.pressure_file();
+    let path = file.display();
+    let armed = psi::try_arm(file, &settings.tunables);
+    match armed {
+        Err(refused) => Finding::broken(
+            CHECK,
+            refused,
+            "the daemon keeps the monitors that it had, or does not start",
+            "correct the setting",
+        ),
+        Ok((_, Some(_))) if subject.outranks_us() => {
+            Finding::unknown(CHECK, format_args!("{path}: refused to us; the daemon may do more"))
+        }
+        Ok((_, Some(shortfall))) => Finding::degraded(
+            CHECK,
+            format_args!("{path}: {}", shortfall.cause),
+            shortfall.effect,
+            shortfall.remedy,
+        ),
+        Ok((Source::Sampling { .. }, None)) => Finding::degraded(
+            CHECK,
+            "use_psi is off",
+            "memory is looked at once a second, idle or not",
+            "unset use_psi",
+        ),
+        Ok((Source::Psi { window_ms, monitors, .. }, None)) => {
+            let count = monitors.iter().flatten().count();
+            Finding::ok(
+                CHECK,
+                format_args!("{path}: the kernel takes {count} monitors per {window_ms} ms"),
+            )
+        }
+    }
+}
+
+/// One child's death shows all that pidfds can do.
+fn processes() -> Vec<Finding> {
+    let mut child = match sleeper() {
+        Ok(child) => child,
+        Err(error) => {
+            return vec![Finding::unknown("pidfd", format_args!("no child to try it on: {error}"))]
+        }
+    };
+    let findings = examine_death(&mut child);
+    // Whatever failed above, it does not stay.
+    let _ = child.kill();
+    let _ = child.wait();
+    findings
+}
+
+/// A child that waits for this very process, and so ends with it at the latest.
+fn sleeper() -> io::Result<Child> {
+    Command::new("/proc/self/exe")
+        .args(["wait", &std::process::id().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+fn examine_death(child: &mut Child) -> Vec<Finding> {
+    let pidfd = match PidFd::open(child.id().cast_signed()) {
+        Ok(pidfd) => pidfd,
+        Err(error) => {
+            return vec![Finding::broken(
+                "pidfd",
+                format_args!("pidfd_open: {error}"),
+                "no process can be named, killed or waited for",
+                "use Linux 5.3 or newer, and let a seccomp filter pass pidfd_open",
+            )]
+        }
+    };
+    if let Err(error) = pidfd.kill() {
+        return vec![Finding::broken(
+            "pidfd",
+            format_args!("pidfd_send_signal: {error}"),
+            "no process can be killed",
+            "let a seccomp filter pass pidfd_send_signal",
+        )];
+    }
+    let mut findings = vec![mrelease(pidfd.mrelease())];
+    let exited = wait_for(&pidfd, PollFlags::IN);
+    findings.insert(
+        0,
+        match exited {
+            true => Finding::ok("pidfd", "opened, signalled, and readable once it had exited"),
+            false => Finding::broken(
+                "pidfd",
+                "not readable a second after SIGKILL",
+                "each kill waits for kill_timeout_ms, and no exit is proven",
+                "use Linux 5.3 or newer",
+            ),
+        },
+    );
+    let _ = child.wait();
+    findings.push(match wait_for(&pidfd, PollFlags::empty()) {
+        true => Finding::ok("reaped", "a pidfd hangs up once its process was reaped"),
+        false => Finding::degraded(
+            "reaped",
+            "a pidfd does not hang up when its process is reaped",
+            "the exit status is asked for once, when the process has exited",
+            "Linux 6.9 and newer do it",
+        ),
+    });
+    findings.push(match pidfd.exit() {
+        Some(exit) => Finding::ok("exit_status", format_args!("told by pidfd: {exit}")),
+        None => Finding::degraded(
+            "exit_status",
+            "not told by pidfd",
+            "the log says that a victim has exited, not by what",
+            "Linux 6.15 and newer tell",
+        ),
+    });
+    findings
+}
+
+fn mrelease(answer: Result<(), Errno>) -> Finding {
+    const CHECK: &str = "mrelease";
+    match answer {
+        // Its memory may be gone already.
+        Ok(()) | Err(Errno::SRCH | Errno::AGAIN) => {
+            Finding::ok(CHECK, "process_mrelease works on a dying process")
+        }
+        Err(error) => Finding::degraded(
+            CHECK,
+            format_args!("process_mrelease: {error}"),
+            "victims free their memory themselves, which takes longer when they are starved",
+            "Linux 5.15 and newer have it; let a seccomp filter pass it",
+        ),
+    }
+}
+
+/// Whether these, or a hang-up, come within a second.
+fn wait_for(pidfd: &PidFd, flags: PollFlags) -> bool {
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let mut fds = [PollFd::new(pidfd, flags)];
+    matches!(rustix::event::poll(&mut fds, Some(&second)), Ok(1))
+}
+
+fn reclaim_events(subject: &Subject, settings: &Settings) -> Finding {
+    const CHECK: &str = "reclaim_events";
+    let spacing = u32::try_from(settings.tunables.psi_window_size_ms).unwrap_or(1000);
+    match MemEvents::open(spacing) {
+        Ok(events) => {
+            let whose = if events.is_stamped() { "our own programs" } else { "AOSP's programs" };
+            Finding::ok(CHECK, format_args!("BPF: {whose} at the tracepoints of reclaim"))
+        }
+        Err(_) if subject.outranks_us() => {
+            Finding::unknown(CHECK, "BPF is refused to us; the daemon may do more")
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let (cause, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+            let effect =
+                "reclaim is told from vmstat's counters; DIRECT_RECL_STUCK never fires, and \
+                          the daemon does not wake up where nothing is left to stall on";
+            Finding::degraded(CHECK, cause, effect, remedy)
+        }
+    }
+}
+
+fn groups(settings: &Settings) -> Vec<Finding> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut findings = Vec::new();
+    let of_type = |kind: &str| -> Vec<(&str, &str)> {
+        let lines = mounts.lines().filter_map(|line| line.split_once(" - "));
+        let typed = lines.filter(|(_, after)| after.split(' ').next() == Some(kind));
+        typed.map(|(before, after)| (before.split(' ').nth(4).unwrap_or(""), after)).collect()
+    };
+    let (v1, v2) = (of_type("cgroup"), of_type("cgroup2"));
+    let memory_v1 = v1.iter().find(|(_, after)| has_option(after, "memory"));
+    findings.push(match (MemoryCgroups::find(), v2.first()) {
+        (Ok(_), _) if memory_v1.is_some() => Finding::ok("memory_groups", "cgroup v1"),
+        (Ok(_), Some((point, _))) => {
+            Finding::ok("memory_groups", format_args!("cgroup v2 at {point}"))
+        }
+        (Ok(_), None) => Finding::ok("memory_groups", "mounted"),
+        (Err(error), _) if settings.tunables.per_app_memcg => Finding::degraded(
+            "memory_groups",
+            error,
+            "per_app_memcg is on, and no app's memory is protected",
+            "mount cgroups with a memory controller, or turn per_app_memcg off",
+        ),
+        (Err(error), _) => {
+            Finding::ok("memory_groups", format_args!("{error}; per_app_memcg is off anyway"))
+        }
+    });
+    findings.push(freezer(v1.iter().find(|(_, after)| has_option(after, "freezer"))));
+    findings
+}
+
+/// Processes that a cgroup of version 1 has frozen cannot even die; the daemon takes its victims out.
+fn freezer(v1: Option<&(&str, &str)>) -> Finding {
+    const CHECK: &str = "freezer";
+    let Some((point, _)) = v1 else {
+        return Finding::ok(CHECK, "no cgroup v1 freezer: a frozen victim dies at once");
+    };
+    match rustix::fs::access(format!("{point}/cgroup.procs"), Access::WRITE_OK) {
+        Ok(()) => Finding::ok(
+            CHECK,
+            format_args!("cgroup v1 at {point}: a frozen victim is taken out of its group"),
+        ),
+        Err(error) => Finding::degraded(
+            CHECK,
+            format_args!("cgroup v1 at {point}: cgroup.procs: {error}"),
+            "a frozen victim cannot die until it is thawed, and costs one kill_timeout_ms",
+            "let the daemon write there, or freeze with cgroup v2",
+        ),
+    }
+}
+
+fn has_option(after: &str, name: &str) -> bool {
+    let options = after.split(' ').nth(2).unwrap_or("");
+    options.split(',').any(|option| option == name)
+}

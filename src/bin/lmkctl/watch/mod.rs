@@ -1,0 +1,179 @@
+//! `lmkctl watch`: pressure, memory, candidates and kills on a terminal, as they are.
+//!
+//! Plain escape sequences and no crate: a device has none for this, and one view serves both.
+
+mod screen;
+mod view;
+
+use crate::events::Levels;
+use crate::history::History;
+use crate::input;
+use anyhow::bail;
+use clap::value_parser;
+use clap::Arg;
+use clap::ArgMatches;
+use clap::Command;
+use lmkd::clock::MonoTime;
+use lmkd::recorder::client::Client;
+use lmkd::recorder::client::ClientError;
+use lmkd::recorder::client::PATIENCE;
+use lmkd::recorder::wire::Request;
+use screen::Key;
+use screen::Screen;
+use std::io::IsTerminal;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::time::Duration;
+use std::time::Instant;
+use view::Choice;
+use view::Page;
+
+/// The end of the help.
+const MORE: &str = "\
+Keys: q quit; space hold and go on; o overview; e explain the last kill; w what keeps each rule from
+killing; j and k scroll; + and - look more or less often. Kills are shown as they happen, whatever the pace.
+
+Exit status: 0 left by q; 1 no daemon to ask, it is gone, or this is no terminal; 2 the command line
+is not understood.
+
+Examples:
+  lmkctl watch
+  adb shell -t lmkctl watch --every 250";
+
+/// Fastest and slowest pace, ms.
+const PACE_MS: (u64, u64) = (100, 60_000);
+
+/// The command line.
+pub fn command() -> Command {
+    Command::new("watch")
+        .about("Watch pressure, memory, candidates and kills on a terminal")
+        .after_help(MORE)
+        .arg(
+            Arg::new("every")
+                .short('n')
+                .long("every")
+                .value_name("MS")
+                .default_value("1000")
+                .value_parser(value_parser!(u64).range(PACE_MS.0..=PACE_MS.1))
+                .help("Ask for the state that often"),
+        )
+        .args(input::sockets())
+}
+
+/// Watches; the exit status.
+pub fn run(arguments: &ArgMatches, _: &mut dyn Write) -> anyhow::Result<u8> {
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        bail!("this is no terminal; `lmkctl status` and `lmkctl events` need none");
+    }
+    let every = arguments.get_one("every").copied().unwrap_or(1000);
+    let mut watch = Watch::start(arguments, every)?;
+    let screen = Screen::open()?;
+    watch.run(&screen)?;
+    Ok(0)
+}
+
+struct Watch {
+    /// Tells of what happens.
+    stream: Client,
+    /// Is asked how things stand.
+    state: Client,
+    history: History,
+    levels: Levels,
+    choice: Choice,
+    every_ms: u64,
+    /// The moment that is shown.
+    now: MonoTime,
+}
+
+impl Watch {
+    fn start(arguments: &ArgMatches, every_ms: u64) -> anyhow::Result<Self> {
+        let mut stream = input::connect(arguments)?;
+        let state = input::connect(arguments)?;
+        let history = input::begin(&stream)?;
+        stream.request(Request::Follow { history: true })?;
+        Ok(Self {
+            stream,
+            state,
+            history,
+            levels: Levels::default(),
+            choice: Choice::default(),
+            every_ms,
+            now: MonoTime::now(),
+        })
+    }
+
+    fn run(&mut self, screen: &Screen) -> anyhow::Result<()> {
+        let mut due = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= due {
+                self.ask()?;
+                due = now + Duration::from_millis(self.every_ms);
+            }
+            if !self.choice.held {
+                self.now = MonoTime::now();
+                self.levels.pass(self.now);
+            }
+            let (_, rows) = screen.size();
+            let lines = view::lines(&mut self.choice, &self.history, &self.levels, self.now, rows);
+            screen.show(&lines)?;
+            let woken = screen.wait(self.stream.as_fd(), due.saturating_duration_since(now))?;
+            if woken.readable {
+                self.listen()?;
+            }
+            match woken.key {
+                Some(Key::Leave | Key::Char('q')) => return Ok(()),
+                Some(Key::Char(key)) => {
+                    self.press(key);
+                    due = due.min(Instant::now() + Duration::from_millis(self.every_ms));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn press(&mut self, key: char) {
+        match key {
+            ' ' => self.choice.held = !self.choice.held,
+            'o' => self.turn_to(Page::Overview),
+            'e' => self.turn_to(Page::Explain),
+            'w' => self.turn_to(Page::WhyNot),
+            'j' => self.choice.scrolled = self.choice.scrolled.saturating_add(1),
+            'k' => self.choice.scrolled = self.choice.scrolled.saturating_sub(1),
+            '+' => self.every_ms = (self.every_ms / 2).max(PACE_MS.0),
+            '-' => self.every_ms = (self.every_ms * 2).min(PACE_MS.1),
+            _ => {}
+        }
+    }
+
+    fn turn_to(&mut self, page: Page) {
+        (self.choice.page, self.choice.scrolled) = (page, 0);
+    }
+
+    /// Takes the state, unless the screen is held.
+    fn ask(&mut self) -> Result<(), ClientError> {
+        if self.choice.held {
+            return Ok(());
+        }
+        self.state.request(Request::Status)?;
+        while let Some(entry) = self.state.next(Some(PATIENCE))? {
+            self.history.take(entry);
+        }
+        Ok(())
+    }
+
+    /// Takes what has happened. What is held is shown later.
+    fn listen(&mut self) -> Result<(), ClientError> {
+        loop {
+            match self.stream.next(Some(Duration::ZERO)) {
+                Ok(Some(entry)) => {
+                    self.levels.pass(entry.at);
+                    self.levels.take(&entry);
+                    self.history.take(entry);
+                }
+                Ok(None) | Err(ClientError::Late) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The next victims, with their files open and their names read.
+//!
+//! What a kill says of its victim is read before the signal. Opening a file makes the kernel
+//! allocate, and the command line is the victim's own memory, which may be swapped out or locked:
+//! both can take long exactly when memory has run out. So it is done ahead for those who are next.
+
+use super::RecordId;
+use super::Registry;
+use crate::kernel::process::Comm;
+use crate::kernel::process::ProcDir;
+use crate::kernel::process::ProcError;
+use crate::kernel::process::Stat;
+use crate::kernel::process::Status;
+use crate::kernel::process::TaskName;
+use crate::oom_score_adj::OomScoreAdj;
+use std::os::fd::OwnedFd;
+
+/// How many of the next victims are kept ready. Each takes two descriptors, and two pages of the
+/// kernel's memory.
+pub const READY: usize = 8;
+
+/// The next victims in the order of registration, and the adj of each.
+pub type Heads = [Option<(RecordId, OomScoreAdj)>; READY];
+
+impl Registry {
+    /// Who is next.
+    #[must_use]
+    pub fn heads(&self) -> Heads {
+        let mut heads = [None; READY];
+        for (head, id) in heads.iter_mut().zip(self.oldest_first(OomScoreAdj::FOREGROUND)) {
+            *head = self.get(id).map(|record| (id, record.adj()));
+        }
+        heads
+    }
+}
+
+/// Open files and names of the next victims.
+#[derive(Debug, Default)]
+pub struct Ready {
+    heads: Heads,
+    places: [Option<Prepared>; READY],
+}
+
+/// A process whose files are open.
+#[derive(Debug)]
+pub struct Prepared {
+    id: RecordId,
+    status: OwnedFd,
+    stat: OwnedFd,
+    comm: Comm,
+    name: TaskName,
+}
+
+impl Ready {
+    /// Whether others are next than at the last [`Self::prepare`].
+    #[must_use]
+    pub fn is_behind(&self, heads: &Heads) -> bool {
+        self.heads != *heads
+    }
+
+    /// Opens the files of those of `heads` that are new among them, and closes those of others.
+    pub fn prepare(&mut self, heads: &Heads, registry: &Registry, proc: &ProcDir) {
+        self.heads = *heads;
+        let is_head = |id| heads.iter().flatten().any(|(head, _)| *head == id);
+        for place in &mut self.places {
+            place.take_if(|prepared| !is_head(prepared.id));
+        }
+        for (id, _) in heads.iter().flatten() {
+            if self.get(*id).is_some() {
+                continue;
+            }
+            // One that is gone, or cannot be opened just now, is read when it is killed.
+            let prepared = Prepared::open(*id, registry, proc);
+            if let Some(free) = self.places.iter_mut().find(|place| place.is_none()) {
+                *free = prepared;
+            }
+        }
+    }
+
+    /// The open files of a process, if it is among the next.
+    #[must_use]
+    pub fn get(&self, id: RecordId) -> Option<&Prepared> {
+        self.places.iter().flatten().find(|prepared| prepared.id == id)
+    }
+}
+
+impl Prepared {
+    fn open(id: RecordId, registry: &Registry, proc: &ProcDir) -> Option<Self> {
+        let record = registry.get(id)?;
+        let pid = record.pid().get();
+        let status = proc.open_status(pid).ok()?;
+        let stat = proc.open_stat(pid).ok()?;
+        // The first read makes the kernel's buffer.
+        let comm = ProcDir::held_status(&status).ok()?.comm;
+        ProcDir::held_stat(&stat).ok()?;
+        let name = proc.name(pid).ok()?;
+        // What was opened is of the process that was registered, if that still has its id. Without
+        // a pidfd nobody could tell.
+        let same = record.pidfd.as_ref()?.holds_its_pid();
+        same.then_some(Self { id, status, stat, comm, name })
+    }
+
+    /// Reads `status`.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn status(&self) -> Result<Status, ProcError> {
+        ProcDir::held_status(&self.status)
+    }
+
+    /// Reads `stat`.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn stat(&self) -> Result<Stat, ProcError> {
+        ProcDir::held_stat(&self.stat)
+    }
+
+    /// The name of the process, unless it has taken another since: Android's processes change both
+    /// names together when they become an app.
+    #[must_use]
+    pub fn name(&self, status: &Status) -> Option<TaskName> {
+        (self.comm == status.comm).then_some(self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MonoTime;
+    use crate::pidfd::PidFd;
+    use crate::processes::Pid;
+    use crate::processes::Record;
+    use std::path::Path;
+    use std::process::Child;
+    use std::process::Command;
+
+    struct Sleeper(Child);
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn registered(registry: &mut Registry, proc: &ProcDir, adj: i32) -> (Sleeper, RecordId) {
+        let child = Sleeper(Command::new("sleep").arg("600").spawn().unwrap());
+        let pid = Pid::new(child.0.id().cast_signed()).unwrap();
+        // It gets its new name a little after its new program.
+        while !proc.status(pid.get()).unwrap().comm.starts_with(b"sleep") {
+            std::thread::yield_now();
+        }
+        let adj = OomScoreAdj::new(adj).unwrap();
+        let mut record = Record::new(pid, 0, adj, MonoTime::ZERO);
+        record.pidfd = PidFd::open(pid.get()).ok();
+        (child, registry.insert(record))
+    }
+
+    #[test]
+    fn those_who_are_next_are_ready_and_others_are_not() {
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let mut registry = Registry::with_capacity(16);
+        let mut ready = Ready::default();
+        let (_low, spared) = registered(&mut registry, &proc, 0);
+        let (_system, shielded) = registered(&mut registry, &proc, -900);
+        let apps = [(); READY].map(|()| registered(&mut registry, &proc, 900));
+        let heads = registry.heads();
+        assert!(ready.is_behind(&heads));
+        ready.prepare(&heads, &registry, &proc);
+        assert!(!ready.is_behind(&heads));
+        assert!(ready.get(spared).is_none() && ready.get(shielded).is_none());
+        for (_, id) in &apps {
+            let prepared = ready.get(*id).unwrap();
+            let status = prepared.status().unwrap();
+            assert_eq!(status.tgid, registry.get(*id).unwrap().pid().get());
+            assert_eq!(prepared.name(&status).unwrap().to_string(), "sleep");
+            assert!(prepared.stat().unwrap().start_time > 0);
+        }
+
+        let (_, first) = apps[0];
+        registry.remove(first);
+        let heads = registry.heads();
+        assert!(ready.is_behind(&heads));
+        ready.prepare(&heads, &registry, &proc);
+        assert!(ready.get(first).is_none());
+        assert!(ready.get(spared).is_some() && ready.get(shielded).is_none());
+    }
+
+    #[test]
+    fn a_process_that_took_another_name_is_asked_again() {
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let mut registry = Registry::with_capacity(1);
+        let mut ready = Ready::default();
+        let (child, id) = registered(&mut registry, &proc, 900);
+        ready.prepare(&registry.heads(), &registry, &proc);
+        let prepared = ready.get(id).unwrap();
+        let status = prepared.status().unwrap();
+        assert!(prepared.name(&status).is_some());
+        assert!(prepared.name(&Status { comm: *b"another\0\0\0\0\0\0\0\0\0", ..status }).is_none());
+        drop(child);
+        assert_eq!(prepared.status(), Err(ProcError::Gone));
+    }
+}

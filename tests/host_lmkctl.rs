@@ -1,0 +1,388 @@
+//! lmkctl against real processes and the real daemon.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod host;
+mod operator;
+
+use host::app::App;
+use host::daemon::Daemon;
+use host::pressure::Pressure;
+use lmkd::control::wire::KillCount;
+use operator::ended;
+use operator::json_lines;
+use operator::lmkctl;
+use operator::run;
+use operator::LMKCTL;
+use operator::NOWHERE;
+use serde_json::Value;
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+
+/// A process that sleeps until it is ended.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn start() -> Self {
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        // From then on it has its own name.
+        host::until("the process to sleep", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+            (status.contains("Name:\tsleep") && status.contains("State:\tS")).then_some(())
+        });
+        Self(child)
+    }
+
+    fn pid(&self) -> String {
+        self.0.id().to_string()
+    }
+
+    fn end(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts `lmkctl wait`, and returns once it holds so many pidfds.
+fn waiting(arguments: &[&str], held: usize) -> Child {
+    let child = lmkctl(&[&["wait"], arguments].concat()).spawn().unwrap();
+    host::until("lmkctl to hold its pidfds", || {
+        let fds = fs::read_dir(format!("/proc/{}/fd", child.id())).ok()?;
+        let links = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        // Anonymous inodes before Linux 6.9, a file system of their own since.
+        let pidfds = links.filter(|link| link.to_string_lossy().contains("pidfd"));
+        (pidfds.count() >= held).then_some(())
+    });
+    child
+}
+
+#[test]
+fn what_is_no_process_id_is_named_and_ends_with_2() {
+    for arguments in [&["wait", "-1"][..], &["wait", "zygote"], &["wait", "0"], &["wait"]] {
+        let (code, _, error) = run(arguments);
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains(arguments.get(1).unwrap_or(&"PID")), "{error}");
+    }
+    let (code, _, error) = run(&["wait", "--timeout", "soon", "1"]);
+    assert!(code == 2 && error.contains("'soon'"), "{error}");
+    let (code, _, error) = run(&["sing"]);
+    assert!(code == 2 && error.contains("'sing'"), "{error}");
+}
+
+#[test]
+fn a_killed_process_that_is_not_its_child_ends_the_wait() {
+    let mut app = Sleeper::start();
+    let lmkctl = waiting(&["--json", &app.pid()], 1);
+    app.end();
+    let (code, out, error) = ended(lmkctl.wait_with_output().unwrap());
+    let lines = json_lines(&out);
+    assert_eq!(lines.len(), 1, "{out}{error}");
+    assert_eq!(lines[0]["event"], "exit");
+    assert_eq!(lines[0]["pid"].to_string(), app.pid());
+    assert_eq!(lines[0]["name"], "sleep");
+    // Without Linux 6.15 nobody tells that it was SIGKILL.
+    if lmkd::pidfd::PidFd::kernel_tells_exit() {
+        assert_eq!((code, &lines[0]["signal"]), (128 + 9, &Value::from(9)));
+    } else {
+        assert!(code == 0 || code == 128 + 9, "{code}: {out}");
+    }
+}
+
+#[test]
+fn a_wait_for_all_lasts_until_the_last_and_one_for_any_until_the_first() {
+    let mut apps = [Sleeper::start(), Sleeper::start()];
+    let all = waiting(&[&apps[0].pid(), &apps[1].pid()], 2);
+    let any = waiting(&["--any", &apps[0].pid(), &apps[1].pid()], 2);
+    apps[1].end();
+    let (_, out, _) = ended(any.wait_with_output().unwrap());
+    assert!(out.starts_with(&apps[1].pid()) && out.lines().count() == 1, "{out}");
+    apps[0].end();
+    let (_, out, _) = ended(all.wait_with_output().unwrap());
+    assert_eq!(out.lines().count(), 2, "{out}");
+}
+
+#[test]
+fn a_wait_ends_when_its_time_is_up() {
+    let app = Sleeper::start();
+    let (code, out, _) = run(&["wait", "--timeout", "0.05", &app.pid()]);
+    assert_eq!(code, 124);
+    assert!(out.contains("still there"), "{out}");
+}
+
+#[test]
+fn a_process_that_is_gone_is_said_to_be() {
+    let mut app = Sleeper::start();
+    app.end();
+    let (code, out, _) = run(&["wait", &app.pid()]);
+    assert_eq!((code, out), (127, format!("{}: no such process\n", app.pid())));
+}
+
+#[test]
+fn one_that_its_parent_does_not_reap_is_not_waited_for_forever() {
+    let mut app = Sleeper::start();
+    app.0.kill().unwrap();
+    let (_, out, error) = run(&["wait", &app.pid()]);
+    assert!(out.contains("exited"), "{out}{error}");
+}
+
+/// A status of 0 is told by nobody but the pidfd, and only once the parent has asked.
+#[test]
+fn one_that_its_parent_reaps_late_is_waited_for() {
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let lmkctl = waiting(&["--json", &child.id().to_string()], 1);
+    drop(child.stdin.take());
+    host::until("it to exit", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+        status.contains("State:\tZ").then_some(())
+    });
+    child.wait().unwrap();
+    let (code, out, _) = ended(lmkctl.wait_with_output().unwrap());
+    assert_eq!(code, 0);
+    if lmkd::pidfd::PidFd::kernel_tells_exit() {
+        assert_eq!(json_lines(&out)[0]["status"], 0, "{out}");
+    }
+}
+
+/// Blocked, not polling: nothing makes it run while it waits.
+#[test]
+fn a_waiting_lmkctl_sleeps() {
+    let mut app = Sleeper::start();
+    let lmkctl = waiting(&[&app.pid()], 1);
+    let wakeups = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", lmkctl.id())).unwrap();
+        let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    host::until("it to sleep", || {
+        let call = fs::read_to_string(format!("/proc/{}/syscall", lmkctl.id())).ok()?;
+        (!call.starts_with("running")).then_some(())
+    });
+    let before = wakeups();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(wakeups(), before);
+    app.end();
+    ended(lmkctl.wait_with_output().unwrap());
+}
+
+/// The daemon of a test, as lmkctl is told of it.
+fn of(daemon: &Daemon) -> String {
+    format!("--socket={}", daemon.socket.display())
+}
+
+/// A daemon that watches a group of its own, where this user may make one.
+fn pressed(test: &str) -> Option<(Pressure, Daemon)> {
+    let pressure = Pressure::prepare(test)?;
+    let args = pressure.args();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let daemon = Daemon::start(&args);
+    Some((pressure, daemon))
+}
+
+/// Registers an app and has it killed by real pressure.
+fn killed(daemon: &Daemon, pressure: &mut Pressure, name: &str) -> i32 {
+    let mut app = App::start(name);
+    let mut client = daemon.client();
+    client.register_all(&[app.at(900)]).unwrap();
+    client.kill_count(KillCount::Total).unwrap();
+    pressure.rise();
+    assert_eq!(app.ended_by(), Some(9));
+    pressure.fall();
+    app.pid()
+}
+
+#[test]
+fn without_a_daemon_the_way_to_it_is_named() {
+    for command in ["status", "explain", "why-not", "events", "record"] {
+        let mut arguments = vec![command, NOWHERE];
+        arguments.extend((command == "record").then_some("-"));
+        let (code, _, error) = run(&arguments);
+        assert_eq!(code, 1, "{error}");
+        assert!(error.contains("/nonexistent/lmkd.sock.ctl") && error.contains("no daemon runs"));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_recording_is_refused() {
+    let dir = host::own_dir();
+    let path = dir.join("notes.txt");
+    fs::write(&path, "not a recording at all").unwrap();
+    let (code, _, error) = run(&["explain", "--from", path.to_str().unwrap()]);
+    assert!(code == 1 && error.contains("not a recording of lmkd"), "{error}");
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn the_state_of_the_daemon_is_told() {
+    let daemon = Daemon::start(&["--set=thrashing_limit=77"]);
+    let app = App::start("com.example.next");
+    let mut client = daemon.client();
+    client.register_all(&[app.at(900)]).unwrap();
+    client.kill_count(KillCount::Total).unwrap();
+    let of = of(&daemon);
+    let (code, text, error) = run(&["status", &of]);
+    assert_eq!(code, 0, "{error}");
+    assert!(text.contains("com.example.next") && text.contains("<= 77%"), "{text}");
+    let (_, json, _) = run(&["status", "--json", &of]);
+    let status = &json_lines(&json)[0];
+    assert_eq!(status["pid"], daemon.pid());
+    assert_eq!(status["next"][0]["pid"], app.pid());
+    assert!(status["signals"]["watermark_low_kb"].as_i64().unwrap() > 0, "{json}");
+    let (_, metrics, _) = run(&["status", "--openmetrics", &of]);
+    assert!(metrics.contains("\nlmkd_registered_processes 1\n"), "{metrics}");
+    let (_, text, _) = run(&["why-not", &of]);
+    assert!(text.contains("NOT_RESPONDING                not a critical pressure event"), "{text}");
+}
+
+#[test]
+fn a_kill_is_streamed_and_explained_and_so_is_the_recording_of_it() {
+    let Some((mut pressure, daemon)) = pressed("a_kill_is_streamed_and_explained") else { return };
+    let of = of(&daemon);
+    let mut events = lmkctl(&["events", "--json", &of]).spawn().unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    // It has to be connected before anything happens.
+    host::until("events to follow", || {
+        let sockets = fs::read_dir(format!("/proc/{}/fd", events.id())).ok()?;
+        let links = sockets.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let connected = links.filter(|link| link.to_string_lossy().contains("socket")).count() > 0;
+        let call = fs::read_to_string(format!("/proc/{}/wchan", events.id())).ok()?;
+        (connected && call.contains("poll")).then_some(())
+    });
+    let pid = killed(&daemon, &mut pressure, "com.example.hog");
+    let mut next = |wanted: &str| loop {
+        let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if event["event"] == wanted {
+            return event;
+        }
+    };
+    assert_eq!(next("level")["level"], "critical");
+    let kill = next("kill");
+    assert_eq!((&kill["pid"], &kill["reason"]), (&pid.into(), &"NOT_RESPONDING".into()));
+    assert_eq!(next("fate")["pid"], pid);
+    events.kill().unwrap();
+    events.wait().unwrap();
+
+    let (code, told, error) = run(&["explain", &of]);
+    assert_eq!(code, 0, "{error}");
+    assert!(told.contains(&format!("killed 'com.example.hog' ({pid}), uid 10001")), "{told}");
+    assert!(told.contains("Because of NOT_RESPONDING (1), which kills down to oom_score_adj 0:"));
+    assert!(told.contains("not right after a kill"), "{told}");
+    assert!(told.contains("SIGKILL sent") && told.contains("exited: the pidfd turned readable"));
+
+    let dir = host::own_dir();
+    let file = dir.join("flight.rec");
+    let file = file.to_str().unwrap();
+    assert_eq!(run(&["record", &of, file]).0, 0);
+    assert_eq!(run(&["explain", "example.hog", "--from", file]).1, told);
+    let (_, json, _) = run(&["explain", "--json", &pid.to_string(), "--from", file]);
+    assert_eq!(json_lines(&json)[0]["look"]["trigger"]["level"], "critical");
+    assert_eq!(run(&["explain", "com.example.other", &of]).0, 1);
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_recording_goes_on_until_the_daemon_ends() {
+    let Some((mut pressure, mut daemon)) = pressed("a_recording_goes_on") else { return };
+    let dir = host::own_dir();
+    let file = dir.join("flight.rec");
+    let path = file.to_str().unwrap();
+    let recorder = lmkctl(&["record", "--follow", &of(&daemon), path]).spawn().unwrap();
+    host::until("the first records", || fs::metadata(&file).ok().filter(|meta| meta.len() > 200));
+    killed(&daemon, &mut pressure, "com.example.late");
+    daemon.log.wait_for(1, "Process got killed");
+    daemon.end(rustix::process::Signal::TERM);
+    assert_eq!(ended(recorder.wait_with_output().unwrap()).0, 0);
+    let (_, told, error) = run(&["explain", "--from", path]);
+    assert!(told.contains("com.example.late") && told.contains("exited: "), "{told}{error}");
+    assert!(!error.contains("torn"), "{error}");
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_recording_is_replayed_to_the_same_decisions_and_drawn() {
+    let Some((mut pressure, daemon)) = pressed("a_recording_is_replayed") else { return };
+    for name in ["com.example.first", "com.example.second", "com.example.third"] {
+        killed(&daemon, &mut pressure, name);
+    }
+    daemon.log.wait_for(3, "Process got killed");
+    let dir = host::own_dir();
+    let file = dir.join("flight.rec");
+    let path = file.to_str().unwrap();
+    assert_eq!(run(&["record", &of(&daemon), path]).0, 0);
+    // For whoever wants to look at it.
+    if let Some(kept) = std::env::var_os("LMKD_TEST_KEEP_RECORDING") {
+        fs::copy(&file, kept).unwrap();
+    }
+    let (code, told, error) = run(&["replay", path]);
+    assert_eq!(code, 0, "{told}{error}");
+    assert!(told.contains("All came out as recorded, bit for bit."), "{told}");
+    assert!(told.contains("looks and 3 kills compared"), "{told}");
+    let (code, told, _) = run(&["replay", path, "--set", "psi_window_size_ms=1000", "--compare"]);
+    assert_eq!(code, 0);
+    assert!(told.contains("Of 3 kills recorded, 3 stay, 0 go, 0 move;"), "{told}");
+    let (code, page, _) = run(&["report", path, "-o", "-"]);
+    assert_eq!(code, 0);
+    assert!(page.contains("com.example.third"));
+    fs::remove_dir_all(dir).unwrap();
+}
+
+/// The last screen among what was written to a terminal.
+fn last_screen(written: &[u8]) -> String {
+    let text = String::from_utf8_lossy(written);
+    let frame = text.rsplit("\x1b[H").find(|frame| frame.contains("q quit")).unwrap_or("");
+    frame.replace("\x1b[K", "").replace("\x1b[7m", "").replace("\x1b[0m", "")
+}
+
+#[test]
+fn a_terminal_shows_the_state_and_obeys_keys() {
+    let daemon = Daemon::start(&[]);
+    let app = App::start("com.example.shown");
+    let mut client = daemon.client();
+    client.register_all(&[app.at(900)]).unwrap();
+    client.kill_count(KillCount::Total).unwrap();
+    // script(1) makes the terminal.
+    let command = format!("stty rows 24 cols 80; exec {LMKCTL} watch --every 100 {}", of(&daemon));
+    let mut watch = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keys = watch.stdin.take().unwrap();
+    let mut out = watch.stdout.take().unwrap();
+    let mut written = Vec::new();
+    let mut until = |what: &str| {
+        while !last_screen(&written).contains(what) {
+            let mut buffer = [0; 4096];
+            let read = out.read(&mut buffer).unwrap();
+            assert!(read > 0, "no '{what}' in\n{}", last_screen(&written));
+            written.extend_from_slice(&buffer[..read]);
+        }
+    };
+    until("com.example.shown");
+    keys.write_all(b"w").unwrap();
+    until("What keeps each rule from killing now:");
+    keys.write_all(b"e").unwrap();
+    until("No kill");
+    keys.write_all(b"q").unwrap();
+    assert!(watch.wait().unwrap().success());
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("\x1b[?25h\x1b[?1049l"), "the terminal is as it was");
+    for line in last_screen(&written).lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let (code, _, error) = run(&["watch", &of(&daemon)]);
+    assert!(code == 1 && error.contains("no terminal"), "{error}");
+}
