@@ -1,63 +1,73 @@
-//! The kernel's own record of kills and deaths: tracefs, with the kernel's times.
+//! The kernel's own record of SIGKILLs, exits and OOM kills, as it is written: an instance of tracefs.
 
+use crate::out::Out;
+use anyhow::Context;
 use anyhow::Result;
+use serde_json::json;
 use std::fs;
+use std::fs::File;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::PathBuf;
 
-const TRACEFS: &str = "/sys/kernel/tracing";
+/// A buffer of our own, so that nobody else's tracing is disturbed. Removed when dropped.
+pub struct Trace(PathBuf);
 
-/// What the kernel recorded, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// SIGKILL sent by a process (not by the kernel) to this pid.
-    Kill(u32),
-    /// This process has given its memory back.
-    Exit(u32),
-    /// The kernel's OOM killer chose this pid, or found it dying already.
-    OomKill(u32),
-}
-
-/// Starts recording from empty.
-pub fn start() -> Result<()> {
-    let set = |file: &str, value: &str| fs::write(format!("{TRACEFS}/{file}"), value);
-    set("tracing_on", "0")?;
-    set("trace", "")?;
-    set("events/signal/signal_generate/filter", "sig == 9")?;
-    // The reclaim events are for whoever reads the trace: what the daemon could have heard, and when.
-    for event in [
-        "signal/signal_generate",
-        "sched/sched_process_exit",
-        "oom/mark_victim",
-        "vmscan/mm_vmscan_kswapd_wake",
-        "vmscan/mm_vmscan_kswapd_sleep",
-    ] {
-        set(&format!("events/{event}/enable"), "1")?;
+impl Trace {
+    /// Starts recording; events go out from a thread of their own.
+    pub fn start(out: Out) -> Result<Self> {
+        let folder = PathBuf::from("/sys/kernel/tracing/instances/lmkd_actor");
+        let _ = fs::remove_dir(&folder);
+        fs::create_dir(&folder).context("no tracefs")?;
+        let trace = Self(folder);
+        let set = |file: &str, value: &str| {
+            fs::write(trace.0.join(file), value).with_context(|| file.to_owned())
+        };
+        set("trace_clock", "mono")?;
+        set("events/signal/signal_generate/filter", "sig == 9")?;
+        for event in ["signal/signal_generate", "sched/sched_process_exit", "oom/mark_victim"] {
+            set(&format!("events/{event}/enable"), "1")?;
+        }
+        let lines = BufReader::new(File::open(trace.0.join("trace_pipe"))?);
+        std::thread::spawn(move || {
+            let _ = lmkd::sys::sched::set_fifo(0, 2);
+            for line in lines.lines().map_while(Result::ok) {
+                forward(&line, &out);
+            }
+        });
+        Ok(trace)
     }
-    set("tracing_on", "1")?;
-    Ok(())
 }
 
-/// Everything recorded since [`start`], with its time in microseconds.
-pub fn read() -> Result<Vec<(u64, Event)>> {
-    let text = fs::read_to_string(format!("{TRACEFS}/trace"))?;
-    Ok(text.lines().filter_map(parse).collect())
+impl Drop for Trace {
+    fn drop(&mut self) {
+        // The reader holds the instance until the process ends; then only its being off counts.
+        for event in ["signal/signal_generate", "sched/sched_process_exit", "oom/mark_victim"] {
+            let _ = fs::write(self.0.join(format!("events/{event}/enable")), "0");
+        }
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
-fn parse(line: &str) -> Option<(u64, Event)> {
-    let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name));
-    let pid = || field("pid=")?.parse::<u32>().ok();
-    let event = if line.contains(" signal_generate: ") {
-        // SI_USER is 0; the kernel's own signals carry SI_KERNEL.
-        (field("code=")? == "0").then_some(Event::Kill(pid()?))?
-    } else if line.contains(" sched_process_exit: ") {
-        Event::Exit(pid()?)
-    } else if line.contains(" mark_victim: ") {
-        Event::OomKill(pid()?)
-    } else {
-        return None;
-    };
-    let (seconds, micros) = line
+/// `            lmkd-63      [001] d..2.    45.123456: signal_generate: sig=9 errno=0 code=0 comm=a pid=130 grp=1 res=0`
+fn forward(line: &str, out: &Out) -> Option<()> {
+    let (sender, rest) = line.split_once(" [")?;
+    let (seconds, micros) = rest
         .split_whitespace()
         .find_map(|word| word.strip_suffix(':').and_then(|word| word.split_once('.')))?;
-    let seconds: u64 = seconds.parse().ok()?;
-    Some((seconds * 1_000_000 + micros.parse::<u64>().ok()?, event))
+    let us = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
+    let field = |name: &str| rest.split(' ').find_map(|word| word.strip_prefix(name));
+    let pid: u32 = field("pid=")?.parse().ok()?;
+    if rest.contains(" signal_generate: ") {
+        // SI_USER is 0; the kernel's own signals carry SI_KERNEL.
+        let (by, tid) = sender.trim().rsplit_once('-')?;
+        let (from_kernel, tid) = (field("code=")? != "0", tid.parse::<u32>().ok()?);
+        let fields = json!({"pid": pid, "by": by, "by_tid": tid, "kernel": from_kernel});
+        out.event_at(us, "sigkill", fields);
+    } else if rest.contains(" sched_process_exit: ") {
+        out.event_at(us, "exit", json!({"pid": pid}));
+    } else if rest.contains(" mark_victim: ") {
+        out.event_at(us, "oom", json!({"pid": pid}));
+    }
+    Some(())
 }

@@ -1,70 +1,142 @@
 # shellcheck shell=bash
 # The pocket device: a QEMU guest with Debian's kernel and Debian's adbd, reached as a phone or Cuttlefish is, by adb.
-# Source it, then: pocket_prepare, pocket_boot, pocket_adb, pocket_stop.
+# Its init (tests/pocket/device) reads init/lmkd_rs.rc as Android's does.
+#
+# Source tests/stages/lib.sh and this, then: pocket_build, pocket_prepare, pocket_boot, pocket_adb, pocket_stop; or
+# see tests/pocket/run.
+#
+#   POCKET_KERNEL=6.1       or 6.12, 7.x, arm64-16k
+#   POCKET_MEMORY=512       MiB; more for 7.x and arm64-16k, whose watermarks are 8 and 30 MiB higher
+#   POCKET_CMDLINE=psi=1    for the kernel
+#   POCKET_PROPS=           properties that it starts with, NAME=VALUE, separated by spaces
 
 # shellcheck source=tests/pocket/debian.sh
 . tests/pocket/debian.sh
 
 POCKET_KERNEL=${POCKET_KERNEL:-6.1}
-POCKET_MEMORY=${POCKET_MEMORY:-512}
 POCKET_CMDLINE=${POCKET_CMDLINE:-psi=1}
+POCKET_PROPS=${POCKET_PROPS:-}
 # Software emulation on a loaded machine is slow, but a boot of more than this is dead.
-POCKET_BOOT_SECONDS=${POCKET_BOOT_SECONDS:-90}
+POCKET_BOOT_SECONDS=${POCKET_BOOT_SECONDS:-120}
+# The device ends itself after this, whatever became of us.
+POCKET_LIFE_SECONDS=${POCKET_LIFE_SECONDS:-900}
 
+# pocket_describe: what the kernel's name means.
 pocket_describe() {
     pocket_machine=() pocket_console=ttyS0 pocket_arch=amd64 pocket_qemu=qemu-system-x86_64
-    pocket_suite=$POCKET_SUITE-backports pocket_meta=linux-image-cloud-amd64 pocket_cpu=max,-cx16
-    pocket_modules="failover net_failover virtio_net virtio_blk lzo-rle zsmalloc zram"
-    case $POCKET_KERNEL in
-    6.1)
-        pocket_suite=$POCKET_SUITE-security
-        pocket_cpu=max
-        pocket_modules="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci $pocket_modules"
-        ;;
+    pocket_target=x86_64-unknown-linux-gnu pocket_meta=linux-image-cloud-amd64
     # QEMU 7.2's emulation of cmpxchg16b makes newer kernels panic at random.
-    6.12) ;;
+    pocket_cpu=max,-cx16 pocket_memory=512
+    case $POCKET_KERNEL in
+    6.1) pocket_suite=bookworm-security pocket_cpu=max ;;
+    6.12) pocket_suite=bookworm-backports ;;
+    7.x) pocket_suite=trixie-backports pocket_memory=560 ;;
     arm64-16k)
         pocket_machine=(-M virt) pocket_console=ttyAMA0 pocket_arch=arm64 pocket_qemu=qemu-system-aarch64
-        pocket_meta=linux-image-arm64-16k pocket_cpu=max,pauth-impdef=on
+        pocket_target=aarch64-unknown-linux-gnu pocket_meta=linux-image-arm64-16k
+        pocket_suite=bookworm-backports pocket_cpu=max,pauth-impdef=on pocket_memory=640
         ;;
     *)
-        echo "pocket: no kernel named $POCKET_KERNEL" >&2
+        echo "pocket: no kernel named $POCKET_KERNEL; there are 6.1, 6.12, 7.x, arm64-16k" >&2
         return 2
         ;;
     esac
     pocket_kernel=$POCKET_DIR/kernel-$pocket_meta-$pocket_suite
 }
 
-# pocket_prepare FILE=PATH...: packages, then an initramfs with each host FILE at PATH of the device.
+# pocket_needs STAGE: the tools of the host, or the stage is skipped.
+pocket_needs() {
+    pocket_describe || exit
+    local cross=()
+    [ "$pocket_arch" = amd64 ] || cross=(gcc-aarch64-linux-gnu=aarch64-linux-gnu-gcc
+        libc6-dev-arm64-cross=/usr/aarch64-linux-gnu/lib/libc.a qemu-system-arm="$pocket_qemu")
+    need_packages "$1" qemu-system-x86=qemu-system-x86_64 cpio=cpio binutils=readelf xz-utils=xz "${cross[@]}"
+}
+
+# pocket_cargo ARGUMENTS...: cargo for the device. What it builds is static (.cargo/config.toml), so it needs no libc of
+# the build machine, and is in $pocket_built.
+pocket_cargo() {
+    pocket_describe || return
+    local words=("$1")
+    shift
+    pocket_built=$PWD/target/$pocket_target/release
+    if [ "$pocket_arch" = amd64 ]; then
+        cargo "${words[@]}" --release --target "$pocket_target" "$@"
+        return
+    fi
+    pocket_built=$PWD/target/pocket-std/$pocket_target/release
+    (
+        build_std_for "$PWD/target/std" "$pocket_target" || exit
+        export CARGO_TARGET_DIR=$PWD/target/pocket-std CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+        # shellcheck disable=SC2154
+        cargo "${words[@]}" --release --target "$pocket_target" "${build_std[@]}" "$@"
+    )
+}
+
+# pocket_build: the daemon, the device's own program, and the actor.
+pocket_build() {
+    pocket_cargo build -q --bin lmkd --example pocket --example actor
+}
+
+# pocket_prepare FILE=PATH...: packages, then an initramfs with each host FILE at PATH of the device, in a folder of
+# this process's own. /system/bin/lmkd_rs is the daemon that was built unless another is given.
 pocket_prepare() {
-    pocket_describe && debian_sysroot amd64 && debian_sysroot "$pocket_arch" &&
-        debian_kernel "$pocket_arch" "$pocket_meta" "$pocket_suite" || return
-    local root=$POCKET_DIR/root-$POCKET_KERNEL sysroot=$POCKET_DIR/sysroot-$pocket_arch module file pair
-    rm -rf "$root"
-    mkdir -p "$root"/{bin,dev,etc,proc,sys,tmp,usr/bin,usr/sbin,lib/modules,system/bin}
-    cp tests/pocket/init "$root/init"
+    pocket_describe || return
+    mkdir -p "$POCKET_DIR"
+    # One process at a time downloads.
+    (
+        flock 9
+        debian_sysroot amd64 && debian_sysroot "$pocket_arch" &&
+            debian_kernel "$pocket_arch" "$pocket_meta" "$pocket_suite" || exit
+        # Contents do not matter: the device reads it as file cache.
+        [ -e "$POCKET_DIR/disk" ] || truncate -s 512M "$POCKET_DIR/disk"
+    ) 9>"$POCKET_DIR/lock" || return
+    pocket_run=$(mktemp -d "$POCKET_DIR/run-XXXXXX") || return
+    local root=$pocket_run/root sysroot=$POCKET_DIR/sysroot-$pocket_arch tool pair module
+    mkdir -p "$root"/{bin,dev,etc,proc,sys,tmp,data/local/tmp,usr/bin,usr/sbin,lib/modules,system/bin,system/etc/init/hw}
     cp "$sysroot/bin/busybox" "$root/bin/busybox"
     ln -s busybox "$root/bin/sh"
     ln -s /bin/sh "$root/usr/bin/sh"
+    ln -s /bin/sh "$root/system/bin/sh"
     echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
     cp "$sysroot/usr/lib/android-sdk/platform-tools/adbd" "$root/usr/sbin/adbd"
     pocket_libraries "$sysroot" "$root" || return
-    for module in $pocket_modules; do
-        file=$(find "$pocket_kernel/lib/modules" -name "$module.ko*" | head -n 1)
-        [ -n "$file" ] || continue # built in
-        case $file in
-        *.xz) xz -dc "$file" >"$root/lib/modules/$module.ko" ;;
-        *) cp "$file" "$root/lib/modules/$module.ko" ;;
-        esac
-        echo "$module.ko" >>"$root/lib/modules/order"
+    cp tests/pocket/early.sh "$root/early.sh"
+    cp tests/pocket/init.rc "$root/system/etc/init/hw/init.rc"
+    cp init/lmkd_rs.rc "$root/system/etc/init/lmkd_rs.rc"
+    cp "$pocket_built/examples/pocket" "$root/system/bin/pocket"
+    for tool in getprop setprop start stop logd logcat bpfloader; do
+        ln -s pocket "$root/system/bin/$tool"
+    done
+    ln -s /system/bin/pocket "$root/init"
+    cp "$pocket_built/lmkd" "$root/system/bin/lmkd_rs"
+    cp "$pocket_built/examples/actor" "$root/system/bin/actor"
+    : >"$root/lib/modules/order"
+    for module in virtio_pci virtio_net virtio_blk lzo-rle zram; do
+        pocket_module "$module" "$root/lib/modules" || return
     done
     for pair in "$@"; do
         mkdir -p "$(dirname "$root${pair#*=}")"
         cp "${pair%%=*}" "$root${pair#*=}" || return
     done
-    (cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$POCKET_DIR/initrd-$POCKET_KERNEL.gz"
-    # Contents do not matter: the device reads it as file cache.
-    [ -e "$POCKET_DIR/disk" ] || truncate -s 512M "$POCKET_DIR/disk"
+    (cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$pocket_run/base.gz"
+}
+
+# pocket_module NAME FOLDER: the module with what it needs, in the order in which they are loaded; nothing if it is
+# built in.
+pocket_module() {
+    local name=$1 folder=$2 file other
+    [ ! -e "$folder/$name.ko" ] || return 0
+    file=$(find "$pocket_kernel" -name "$name.ko*" | head -n 1)
+    [ -n "$file" ] || return 0
+    case $file in
+    *.xz) xz -dc "$file" >"$folder/$name.ko" ;;
+    *) cp "$file" "$folder/$name.ko" ;;
+    esac || return
+    for other in $(tr '\0' '\n' <"$folder/$name.ko" | sed -n 's/^depends=//p' | tr ',' ' '); do
+        pocket_module "$other" "$folder" || return
+    done
+    echo "$name.ko" >>"$folder/order"
 }
 
 # pocket_libraries SYSROOT ROOT: the loader and the libraries of adbd, found without running a foreign binary.
@@ -88,71 +160,101 @@ pocket_libraries() {
     cp -L "$(realpath "$path")" "$root$loader"
 }
 
-# pocket_tool_adb ARGUMENTS...: adb from the same packages, with a server of our own that ends with the device.
-pocket_tool_adb() {
-    local sysroot=$POCKET_DIR/sysroot-amd64
-    LD_LIBRARY_PATH=$sysroot/usr/lib/x86_64-linux-gnu/android:$sysroot/usr/lib/x86_64-linux-gnu:$sysroot/lib/x86_64-linux-gnu \
-        HOME=$POCKET_DIR ANDROID_ADB_SERVER_PORT=$pocket_server_port \
-        "$sysroot/usr/lib/android-sdk/platform-tools/adb" "$@"
-}
-
-# pocket_adb ARGUMENTS...: adb, bound to the device that is up.
-pocket_adb() {
-    pocket_tool_adb -s "$ANDROID_SERIAL" "$@"
-}
-
-pocket_free_port() {
-    local port
-    while :; do
-        port=$((20000 + RANDOM % 10000))
-        (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-    done
-    echo "$port"
-}
-
-# pocket_boot CONSOLE: starts the device and waits for its adbd. A boot that dies before that may be tried again.
+# pocket_boot CONSOLE: starts the device, with what it says in CONSOLE, and waits for its adbd. From then on adb is in
+# PATH, and ANDROID_SERIAL names the device. A boot that dies before that may be tried again, unless init itself
+# refused what it read.
 pocket_boot() {
     local try
-    for try in 1 2 3; do
+    pocket_initrd || return
+    for try in 1 2 3 4 5; do
         pocket_boot_once "$1" && return
+        pocket_stop
         echo "pocket: boot $try of $POCKET_KERNEL did not get ready" >&2
         tail -n 5 "$1" >&2
-        pocket_stop
+        ! grep -q 'pocket: the boot fails' "$1" || return 3
     done
     return 1
 }
 
+# pocket_initrd: the initramfs and, behind it, one with the properties of this boot.
+pocket_initrd() {
+    local properties=$pocket_run/properties property
+    rm -rf "$properties"
+    mkdir -p "$properties/system"
+    for property in $POCKET_PROPS; do
+        echo "$property"
+    done >"$properties/system/build.prop"
+    (cd "$properties" && find . | cpio --quiet -o -H newc | gzip -1) >"$properties.gz"
+    cat "$pocket_run/base.gz" "$properties.gz" >"$pocket_run/initrd.gz"
+}
+
 pocket_boot_once() {
     local console=$1 vmlinuz port deadline=$((SECONDS + POCKET_BOOT_SECONDS))
-    vmlinuz=$(find "$pocket_kernel/boot" -name 'vmlinuz-*' | head -n 1)
-    port=$(pocket_free_port)
-    pocket_server_port=$(pocket_free_port)
-    export ANDROID_SERIAL=127.0.0.1:$port
+    vmlinuz=$(find "$pocket_kernel" -name 'vmlinuz*' -type f | head -n 1)
+    # Whether a port is free is known once it is bound: QEMU and adb end at once if it is not, and the boot is tried
+    # again with others.
+    port=$((20000 + RANDOM % 10000))
+    export ANDROID_ADB_SERVER_PORT=$((30000 + RANDOM % 2000)) ANDROID_SERIAL=127.0.0.1:$port
     : >"$console"
-    timeout -k 5 "${POCKET_LIFE_SECONDS:-900}" "$pocket_qemu" "${pocket_machine[@]}" \
-        -accel tcg,thread=multi -cpu "$pocket_cpu" -m "$POCKET_MEMORY" -smp 2 -no-reboot \
+    timeout -k 5 "$POCKET_LIFE_SECONDS" "$pocket_qemu" "${pocket_machine[@]}" \
+        -accel tcg,thread=multi -cpu "$pocket_cpu" -m "${POCKET_MEMORY:-$pocket_memory}" -smp 2 -no-reboot \
         -display none -monitor none -serial "file:$console" \
-        -kernel "$vmlinuz" -initrd "$POCKET_DIR/initrd-$POCKET_KERNEL.gz" \
+        -kernel "$vmlinuz" -initrd "$pocket_run/initrd.gz" \
         -append "console=$pocket_console quiet panic=-1 $POCKET_CMDLINE" \
         -drive "file=$POCKET_DIR/disk,format=raw,if=none,id=disk,readonly=on" -device virtio-blk-pci,drive=disk \
         -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$port-10.0.2.15:5555" \
-        -device virtio-net-pci,netdev=net,romfile= </dev/null &
+        -device virtio-net-pci,netdev=net,romfile= </dev/null 2>"$console.qemu" 9>&- &
     pocket_pid=$!
-    pocket_tool_adb nodaemon server >"$console.adb" 2>&1 </dev/null &
+    pocket_adb_in_path
+    # A server of our own, which ends with the device, and with the same limit.
+    timeout -k 5 "$POCKET_LIFE_SECONDS" adb -P "$ANDROID_ADB_SERVER_PORT" nodaemon server >"$console.adb" 2>&1 </dev/null 9>&- &
     pocket_server_pid=$!
     until grep -q 'pocket: ready' "$console"; do
-        kill -0 "$pocket_pid" 2>/dev/null && [ $SECONDS -lt $deadline ] || return 1
+        pocket_lives "$deadline" || { cat "$console.qemu" >&2; return 1; }
         sleep 0.2
     done
-    until [ "$(pocket_tool_adb connect "$ANDROID_SERIAL" >/dev/null 2>&1; pocket_adb shell echo up 2>/dev/null)" = up ]; do
-        kill -0 "$pocket_pid" 2>/dev/null && [ $SECONDS -lt $deadline ] || return 1
+    until [ "$(adb connect "$ANDROID_SERIAL" >/dev/null 2>&1; timeout 10 adb shell echo up 2>/dev/null)" = up ]; do
+        pocket_lives "$deadline" || return 1
         sleep 0.2
     done
 }
 
-# pocket_stop: nothing is left running.
+# pocket_lives DEADLINE
+pocket_lives() {
+    kill -0 "$pocket_pid" 2>/dev/null && kill -0 "$pocket_server_pid" 2>/dev/null && [ $SECONDS -lt "$1" ]
+}
+
+# pocket_adb_in_path: the adb that fits the device's adbd, with keys and state of its own.
+pocket_adb_in_path() {
+    local sysroot=$POCKET_DIR/sysroot-amd64 bin=$pocket_run/bin
+    mkdir -p "$bin"
+    cat >"$bin/adb" <<EOT
+#!/bin/sh
+export HOME="$pocket_run"
+export LD_LIBRARY_PATH="$sysroot/usr/lib/x86_64-linux-gnu/android:$sysroot/usr/lib/x86_64-linux-gnu:$sysroot/lib/x86_64-linux-gnu"
+exec "$sysroot/usr/lib/android-sdk/platform-tools/adb" "\$@"
+EOT
+    chmod +x "$bin/adb"
+    case $PATH in "$bin:"*) ;; *) PATH=$bin:$PATH ;; esac
+}
+
+# pocket_adb ARGUMENTS...: adb, bound to the device that is up.
+pocket_adb() {
+    adb "$@"
+}
+
+# pocket_stop: nothing is left running. May be called twice.
 pocket_stop() {
-    [ -z "${pocket_pid:-}" ] || { kill "$pocket_pid"; wait "$pocket_pid"; } 2>/dev/null
-    [ -z "${pocket_server_pid:-}" ] || { kill "$pocket_server_pid"; wait "$pocket_server_pid"; } 2>/dev/null
+    local pid
+    for pid in ${pocket_server_pid:-} ${pocket_pid:-}; do
+        kill "$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+    done
     pocket_pid='' pocket_server_pid=''
+}
+
+# pocket_clean: pocket_stop, and the files of this process are gone.
+pocket_clean() {
+    pocket_stop
+    [ -z "${pocket_run:-}" ] || rm -rf "$pocket_run"
 }

@@ -4,6 +4,6 @@
 . tests/stages/lib.sh
 export CARGO_TERM_COLOR=never
 
-for name in sample registry heaviest daemon socket kill; do
+for name in record sample registry heaviest daemon socket kill; do
     check "bench $name" cargo bench --quiet --bench "$name"
 done

@@ -17,4 +17,4 @@ check "Android.bp is formatted" bp_is_formatted
 # No crate that AOSP lacks, rustix on libc as AOSP builds it.
 check "the device build's feature set" \
     env CARGO_TARGET_DIR=target/soong RUSTFLAGS="--cfg rustix_no_linux_raw --cfg soong" \
-    cargo check -q --no-default-features
+    cargo check -q --no-default-features --features lmkctl

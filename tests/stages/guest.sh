@@ -1,101 +1,124 @@
 # shellcheck shell=bash
 # Functions are called through check; single quotes hold what the device expands.
 # shellcheck disable=SC2317,SC2016
-# The release daemon under real memory pressure, in a QEMU guest reached by adb.
+# The release daemon under real memory pressure, in a QEMU guest reached by adb, started by init from init/lmkd_rs.rc.
 #
-# GUEST_DAEMON=sleep replaces the daemon by a process that does nothing: every scenario must then fail.
-# GUEST_SCENARIOS="NAME..." runs only these (see the function scenario; anonymous-only is not run by default: once
-# kswapd has given up, direct reclaim is the first that the daemon hears, and the OOM killer is at times quicker).
+# GUEST_SET=core runs the scenarios that every kernel has to pass, GUEST_SET=compare those by which daemons are
+# compared, with this daemon, with none and with earlyoom.
+# GUEST_SCENARIOS="NAME..." runs only these, in one boot (see target/debug/examples/suite --list).
 # POCKET_KERNEL=6.12 boots another kernel.
 # GUEST_BINARY=PATH tests another (static) lmkd than the one built here.
 # shellcheck source=tests/stages/lib.sh
 . tests/stages/lib.sh
-need_packages guest qemu-system-x86=qemu-system-x86_64 cpio=cpio binutils=readelf xz-utils=xz
 # shellcheck source=tests/pocket/pocket.sh
 . tests/pocket/pocket.sh
+# shellcheck source=tests/suite/stage.sh
+. tests/suite/stage.sh
+pocket_needs guest
 
-target=x86_64-unknown-linux-gnu
 logs=$PWD/target/test-logs/guest-$POCKET_KERNEL
 mkdir -p "$logs"
+rm -f "$logs"/*.rec
 
-# Static, so that the device needs no libc of the build machine.
-RUSTFLAGS="-C target-feature=+crt-static" \
-    cargo build -q --release --target "$target" --bin lmkd --example actor || exit 1
-built=target/$target/release
-memevents=$(RUSTFLAGS="-C target-feature=+crt-static" \
-    cargo test -q --release --target "$target" --test memevents --no-run --message-format=json |
-    sed -n 's/.*"executable":"\([^"]*memevents-[^"]*\)".*/\1/p' | tail -n 1)
-[ -n "$memevents" ] || exit 1
-if ! pocket_prepare "${GUEST_BINARY:-$built/lmkd}=/system/bin/lmkd" "$built/examples/actor=/system/bin/actor" \
-    "$memevents=/system/bin/memevents"; then
+pocket_build && pocket_cargo build -q --bin lmkctl || exit 1
+files=("${GUEST_BINARY:-$pocket_built/lmkd}=/system/bin/lmkd_rs")
+if [ -z "${GUEST_SET:-}${GUEST_SCENARIOS:-}" ]; then
+    pocket_cargo build -q --example bad || exit 1
+    memevents=$(pocket_cargo test -q --test memevents --no-run --message-format=json |
+        sed -n 's/.*"executable":"\([^"]*memevents-[^"]*\)".*/\1/p' | tail -n 1)
+    [ -n "$memevents" ] || exit 1
+    files+=("$memevents=/system/bin/memevents")
+fi
+if [ "${GUEST_SET:-}" = compare ]; then
+    debian_program amd64 earlyoom || { report skip "guest: earlyoom could not be downloaded"; exit 0; }
+    files+=("$POCKET_DIR/program-amd64-earlyoom/usr/bin/earlyoom=/system/bin/earlyoom")
+fi
+trap pocket_clean EXIT
+trap 'exit 1' INT TERM
+if ! pocket_prepare "${files[@]}"; then
     report skip "guest: the Debian packages of the device could not be downloaded"
     exit 0
 fi
-trap pocket_stop EXIT
-trap 'exit 1' INT TERM
 
-# zram SIZE: swap in compressed memory, as devices have it.
-zram='echo lzo-rle >/sys/block/zram0/comp_algorithm; echo 240M >/sys/block/zram0/disksize;
-    mkswap /dev/zram0 >/dev/null && swapon /dev/zram0'
+# shellcheck source=tests/pocket/checks.sh
+. tests/pocket/checks.sh
+[ -n "${GUEST_SCENARIOS:-}" ] || [ "${GUEST_SET:-}" = compare ] || device_checks "${GUEST_SET:-}"
 
-# play NAME DAEMON SETUP OPTIONS...: boots a device, starts the daemon as init would, runs one scenario.
+# play NAME SUITE-OPTION...: boots a device and runs scenarios on it.
 play() {
-    local name=$1 daemon=$2 setup=$3 pid status
-    shift 3
-    pocket_boot "$logs/$name.console" || return 1
-    pocket_adb shell "$setup" || return 1
-    case $daemon in
-    lmkd) pocket_adb shell "actor init /tmp/lmkd.log /system/bin/lmkd & echo \$! >/tmp/lmkd.pid" ;;
-    sleep) pocket_adb shell "actor init /tmp/lmkd.log /bin/sleep 1000 & echo \$! >/tmp/lmkd.pid" ;;
-    esac </dev/null
-    # Until the daemon listens; without one, its socket is there but refuses.
-    pocket_adb shell 'n=0; until grep -q "00010000 .*/dev/socket/lmkd" /proc/net/unix || [ $n = 30 ]; do
-        sleep 0.1; n=$((n + 1)); done'
-    pid=$(pocket_adb shell cat /tmp/lmkd.pid)
-    pocket_adb shell "timeout 180 actor play --name $name --daemon $pid $*" >"$logs/$name.$daemon.jsonl" 2>&1
-    status=$?
-    pocket_adb shell 'cat /tmp/lmkd.log; echo "-- dmesg"; dmesg | tail -n 40; echo "-- trace"; cat /sys/kernel/tracing/trace' >"$logs/$name.$daemon.log" 2>&1
+    local name=$1
+    shift
+    pocket_boot "$logs/$name.console" || { report fail "guest $POCKET_KERNEL: $name: no boot"; return; }
+    suite_results "guest $POCKET_KERNEL" --actor "$pocket_built/examples/actor" --lmkctl "$pocket_built/lmkctl" \
+        --out "$logs" "$@"
+    pocket_adb shell 'logcat -d -b all; echo "-- dmesg"; dmesg | tail -n 40' >"$logs/$name.log" 2>&1
     pocket_stop
-    grep -E '"check"|no daemon|hog died|Error' "$logs/$name.$daemon.jsonl"
-    grep "Kill '" "$logs/$name.$daemon.log"
-    return "$status"
 }
 
-scenario() {
-    case $1 in
-    slow-growth) play "$1" "$2" : --cache 60 --hog 300 --speed 25 --kills 3 ;;
-    slow-growth-zram) play "$1" "$2" "$zram" --cache 40 --hog 250 --speed 25 --kills 3 ;;
-    anonymous-only) play "$1" "$2" 'echo 3 >/proc/sys/vm/drop_caches' --hog 300 --speed 25 --kills 3 ;;
-    spike) play "$1" "$2" "$zram" --cache 40 --hog 210 --speed 400 --kills 2 ;;
-    thrashing) play "$1" "$2" : --cache 200 --hog 200 --speed 25 --kills 1 ;;
-    esac
-}
-
-for name in ${GUEST_SCENARIOS:-slow-growth slow-growth-zram spike thrashing}; do
-    check "guest $POCKET_KERNEL $name" scenario "$name" "${GUEST_DAEMON:-lmkd}"
-done
+# A boot with nearly all scenarios takes its time.
+POCKET_LIFE_SECONDS=1700
+case ${GUEST_SCENARIOS:-}/${GUEST_SET:-} in
+?*/*) play scenarios --only "${GUEST_SCENARIOS// /,}" ;;
+/core) play core --core ;;
+/compare)
+    # adbd's libraries have the C library that earlyoom needs.
+    play compare --compare --earlyoom "env LD_LIBRARY_PATH=/usr/lib/android /system/bin/earlyoom -r 0"
+    ;;
+*)
+    # These need a device of another kind; and reason-after-kill is a race between growth and the kill before,
+    # which either may win: GUEST_SCENARIOS=reason-after-kill tries it.
+    suite_build || exit 1
+    own=" low-ram no-psi many-small reason-after-kill "
+    list=$(target/debug/examples/suite --list | while read -r name _; do
+        case $own in *" $name "*) ;; *) printf '%s,' "$name" ;; esac
+    done)
+    play all --daemon "$pocket_built/lmkd" --only "${list%,}"
+    POCKET_MEMORY=256 POCKET_PROPS=ro.config.low_ram=true play low-ram --only low-ram
+    POCKET_CMDLINE=psi=0 play no-psi --only no-psi
+    POCKET_MEMORY=1536 play many-small --only many-small
+    ;;
+esac
+replay_recordings "guest $POCKET_KERNEL" "$logs"
+[ -z "${GUEST_SCENARIOS:-}${GUEST_SET:-}" ] || exit 0
 
 # The ring of direct-reclaim events against the kernel's own counters, while one process takes all the memory.
 memevents_match() {
     local log=$logs/memevents.log status
     pocket_boot "$logs/memevents.console" || return 1
-    pocket_adb shell "LMKD_TEST_MAY_EXHAUST_MEMORY=1 timeout 60 memevents --nocapture" >"$log" 2>&1
+    # The daemon would read the ring as well.
+    pocket_adb shell 'stop lmkd; rm -r /sys/fs/bpf/memevents'
+    # By the programs of a plain Linux: what init exports would make it wait for Android's.
+    pocket_adb shell "unset LMKD_STAND_IN_PROPERTIES
+        LMKD_TEST_MAY_EXHAUST_MEMORY=1 timeout 60 memevents --nocapture" >"$log" 2>&1
     status=$?
     pocket_stop
     cat "$log"
     # A test that skipped itself has shown nothing.
     [ "$status" -eq 0 ] && grep -q allocstall "$log"
 }
-if [ -z "${GUEST_SCENARIOS:-}" ]; then
-    check "guest $POCKET_KERNEL: reclaim events match allocstall" memevents_match
-fi
+check "guest $POCKET_KERNEL: reclaim events match allocstall" memevents_match
 
-# The suite's own test: what it asserts must not hold without a daemon.
-without_daemon_it_fails() {
-    ! scenario slow-growth sleep && grep -q '"no daemon"' "$logs/slow-growth.sleep.jsonl" &&
-        grep -q '"ok":false' "$logs/slow-growth.sleep.jsonl"
+# notices MODE CHECK: the suite fails for a daemon that is wrong in that way, by that check.
+notices() {
+    local log=$logs/bad-$1.log
+    pocket_adb shell "mkdir -p /data/local/tmp; echo $1 >/data/local/tmp/bad" || return
+    if target/debug/examples/suite --actor "$pocket_built/examples/actor" --daemon "$pocket_built/examples/bad" \
+        --out "$logs/bad" --only falling-order >"$log" 2>&1; then
+        cat "$log"
+        return 1
+    fi
+    cat "$log"
+    grep -q "not: $2" "$log"
 }
-if [ "${GUEST_DAEMON:-lmkd}" = lmkd ] && [ -z "${GUEST_SCENARIOS:-}" ]; then
-    check "guest $POCKET_KERNEL: without a daemon the scenario fails" without_daemon_it_fails
+
+# The suite's own test.
+if pocket_boot "$logs/bad.console"; then
+    check "suite: notices a wrong order" notices order "victims fall in oom_score_adj"
+    check "suite: notices two at once" notices overlap "no second SIGKILL before an exit or the timeout"
+    check "suite: notices a daemon that hangs" notices hang "the kernel's OOM killer stayed out"
+    check "suite: notices a daemon that crashes" notices crash "the daemon is the process it was"
+    pocket_stop
+else
+    report fail "suite: its own test did not boot"
 fi
 exit 0

@@ -15,13 +15,13 @@ check() {
     if "$@"; then report pass "$name"; else report fail "$name"; fi
 }
 
-# need_packages STAGE PACKAGE=COMMAND...: the commands are there, or root installs their Debian packages, or the
+# need_packages STAGE PACKAGE=COMMAND...: the commands (or files) are there, or root installs their Debian packages, or the
 # stage is skipped and says what it lacks.
 need_packages() {
     local stage=$1 pair missing=()
     shift
     for pair in "$@"; do
-        command -v "${pair#*=}" >/dev/null || missing+=("${pair%%=*}")
+        command -v "${pair#*=}" >/dev/null || [ -e "${pair#*=}" ] || missing+=("${pair%%=*}")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
@@ -30,6 +30,16 @@ need_packages() {
     fi
     report skip "$stage: needs the Debian packages ${missing[*]}"
     exit 0
+}
+
+# replay_recordings NAME FOLDER: each recording in it has to be replayed to the decisions that it holds.
+replay_recordings() {
+    local recording
+    cargo build -q --bin lmkctl || return
+    for recording in "$2"/*.rec; do
+        check "$1: the recording of $(basename "$recording" .rec) is replayed bit for bit" \
+            target/debug/lmkctl replay "$recording"
+    done
 }
 
 # cargo_results: turns the output of `cargo nextest run` or `cargo test` into results, and passes it on.
@@ -58,4 +68,70 @@ debian_mirror() {
     # apt's own words, not the shell's.
     # shellcheck disable=SC2016
     apt-get indextargets --format '$(SITE)' 2>/dev/null | sed -n 's|/debian/*$||p' | head -n 1
+}
+
+# std_sources FOLDER: prints where the sources of this compiler's std are, downloading them to FOLDER if need be.
+std_sources() {
+    local work=$1 sysroot version source mirror package state=$1/apt key=/usr/share/keyrings/debian-archive-keyring.gpg
+    sysroot=$(rustc --print sysroot)
+    version=$(rustc --version | cut -d' ' -f2)
+    for source in "$sysroot/lib/rustlib/src/rust" "$work/rust-src/usr/src/rustc-$version"; do
+        [ -e "$source/library/std/Cargo.toml" ] && { echo "$source"; return; }
+    done
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || return
+    mirror=$(debian_mirror)
+    [ -n "$mirror" ] || return
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+    : >"$state/status"
+    printf "deb [signed-by=%s] $mirror/debian %s main\n" \
+        "$key" trixie "$key" trixie-backports "$key" sid >"$state/sources.list"
+    set -- -q -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=- \
+        -o Dir::State::lists="$state/lists" -o Dir::State::status="$state/status" -o Dir::Cache="$state/cache" \
+        -o APT::Sandbox::User= -o Acquire::Languages=none
+    apt-get "$@" update >&2 || return
+    package=$(apt-cache "$@" madison rust-src | awk -F' *[|] *' -v v="$version" 'index($2, v "+") == 1 { print $2; exit }')
+    [ -n "$package" ] || return
+    (cd "$work" && apt-get "$@" download "rust-src=$package" >&2 && dpkg -x rust-src_*.deb rust-src && rm rust-src_*.deb)
+    source=$work/rust-src/usr/src/rustc-$version
+    [ -e "$source/library/std/Cargo.toml" ] && echo "$source"
+}
+
+# sysroot_with FOLDER SOURCES: a copy of the sysroot in FOLDER, made of links, with std's sources in it.
+sysroot_with() {
+    local work=$1 copy=$1/sysroot sysroot
+    sysroot=$(rustc --print sysroot)
+    rm -rf "$copy"
+    mkdir -p "$copy/lib/rustlib/src"
+    ln -s "$sysroot/bin" "$copy/bin"
+    find "$sysroot/lib" -mindepth 1 -maxdepth 1 ! -name rustlib -exec ln -s {} "$copy/lib/" \;
+    find "$sysroot/lib/rustlib" -mindepth 1 -maxdepth 1 ! -name src -exec ln -s {} "$copy/lib/rustlib/" \;
+    ln -s "$2" "$copy/lib/rustlib/src/rust"
+    printf '#!/bin/sh\nexec "%s/bin/rustc" --sysroot "%s" "$@"\n' "$sysroot" "$copy" >"$work/rustc"
+    chmod +x "$work/rustc"
+    export RUSTC=$work/rustc SYSROOT=$copy RUSTC_BOOTSTRAP=1
+}
+
+# build_std_for FOLDER TARGET...: sets the array build_std to what cargo needs for these targets: nothing if their std
+# is installed, else switches that build it from Debian's sources for the very version of the compiler. A sysroot of
+# links holds both, so the toolchain itself is not touched. Fails if there are no sources.
+build_std_for() {
+    local work=$1 installed target sources
+    # For the caller.
+    # shellcheck disable=SC2034
+    build_std=()
+    installed=$(rustc --print sysroot)/lib/rustlib
+    shift
+    for target in "$@"; do
+        [ -d "$installed/$target/lib" ] && continue
+        mkdir -p "$work"
+        sources=$(std_sources "$work")
+        if [ -z "$sources" ]; then
+            echo "neither rustup target add $target nor Debian's rust-src is there" >&2
+            return 1
+        fi
+        sysroot_with "$work" "$sources"
+        # shellcheck disable=SC2034
+        build_std=("-Zbuild-std=std,panic_abort,test")
+        return
+    done
 }

@@ -32,8 +32,8 @@ unknown_label_is_refused() {
 }
 
 label_is() {
-    local path=$1 label=$2
-    selabel_lookup -b file -f $contexts -k "$path" -t file | grep -qxF "Default context: $label"
+    local path=$1 label=$2 type=${3:-file}
+    selabel_lookup -b file -f $contexts -k "$path" -t "$type" | grep -qxF "Default context: $label"
 }
 
 not_labelled() {
@@ -52,5 +52,7 @@ check "a label that does not exist is refused" unknown_label_is_refused
 for path in /system/bin/lmkd_rs /system_ext/bin/lmkd_rs /system/system_ext/bin/lmkd_rs; do
     check "$path is the daemon's executable" label_is $path u:object_r:lmkd_exec:s0
 done
+check "the operator's socket is labelled as the daemon's" \
+    label_is /dev/socket/lmkctl u:object_r:lmkd_socket:s0 socket
 check "no other file gets a label" not_labelled /system/bin/lmkd_rs_other
 check "init enters the domain lmkd" transition_exists

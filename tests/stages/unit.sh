@@ -6,7 +6,7 @@ set -o pipefail
 export CARGO_TERM_COLOR=never
 
 # Integration tests by name, as both runners take them.
-targets=(--lib --bins)
+targets=(--lib --bins --example pocket --example suite)
 for file in tests/*.rs; do
     name=$(basename "$file" .rs)
     case $name in '*' | host_*) ;; *) targets+=(--test "$name") ;; esac

@@ -1,0 +1,72 @@
+//! What the machine looks like from outside the processes: memory, pressure, a daemon's own costs.
+
+use crate::out::Out;
+use anyhow::Context;
+use anyhow::Result;
+use serde_json::json;
+use serde_json::Value;
+use std::fs;
+use std::time::Duration;
+
+/// The number after `name` in a file of lines.
+fn number(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// Memory and pressure as of now.
+pub fn sample() -> Value {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let vmstat = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let pressure = fs::read_to_string("/proc/pressure/memory").unwrap_or_default();
+    let mut totals =
+        pressure.lines().filter_map(|line| line.rsplit('=').next()?.parse::<u64>().ok());
+    let kb = |name| number(&meminfo, name);
+    json!({
+        "total_kb": kb("MemTotal:"),
+        "free_kb": kb("MemFree:"),
+        "file_kb": kb("Cached:"),
+        "available_kb": kb("MemAvailable:"),
+        "swap_total_kb": kb("SwapTotal:"),
+        "swap_free_kb": kb("SwapFree:"),
+        "some_us": totals.next(),
+        "full_us": totals.next(),
+        "oom_kill": number(&vmstat, "oom_kill "),
+    })
+}
+
+/// Sends a sample out every 100 ms.
+pub fn watch(out: Out) {
+    std::thread::spawn(move || {
+        let _ = lmkd::sys::sched::set_fifo(0, 1);
+        loop {
+            out.event("sample", sample());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+}
+
+/// What a daemon has cost so far, all its threads together.
+pub fn look(pid: u32) -> Result<Value> {
+    let folder = format!("/proc/{pid}");
+    let status = fs::read_to_string(format!("{folder}/status")).context("no such process")?;
+    let stat = fs::read_to_string(format!("{folder}/stat"))?;
+    // After the name, which may hold anything: state is the third field, utime and stime the 14th and 15th.
+    let after = stat.rsplit_once(") ").context("stat")?.1;
+    let ticks: u64 =
+        after.split(' ').skip(11).take(2).filter_map(|tick| tick.parse::<u64>().ok()).sum();
+    let mut switches = 0;
+    for task in fs::read_dir(format!("{folder}/task"))? {
+        let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
+        switches += number(&status, "voluntary_ctxt_switches:").unwrap_or(0);
+    }
+    Ok(json!({
+        "pid": pid,
+        "exe": fs::read_link(format!("{folder}/exe")).unwrap_or_default(),
+        "rss_kb": number(&status, "VmRSS:"),
+        "fds": fs::read_dir(format!("{folder}/fd"))?.count(),
+        // A tick is 10 ms to user space on every architecture.
+        "cpu_ms": ticks * 10,
+        "wakeups": switches,
+    }))
+}

@@ -1,0 +1,160 @@
+# shellcheck shell=bash
+# Single quotes hold what the device expands; the functions are called through check.
+# Subshells change their own copies, and the caller gives $logs.
+# shellcheck disable=SC2016,SC2317,SC2030,SC2031,SC2034,SC2154
+# What the device's init does with init/lmkd_rs.rc, seen from outside. Source pocket.sh first; $logs is a folder.
+
+# until_true COMMAND: waits on the device until the command succeeds, 20 s at most.
+until_true() {
+    pocket_adb shell "n=0; until { $1; } >/dev/null 2>&1; do
+        [ \$n -lt 200 ] || exit 1
+        sleep 0.1; n=\$((n + 1)); done" </dev/null || { echo "never: $1"; return 1; }
+}
+
+# logged TEXT: the daemon says it, or has said it.
+logged() {
+    until_true "logcat -d -s lowmemorykiller | grep -qF \"$1\""
+}
+
+# capability_mask NAME...: as /proc/PID/status shows a set.
+capability_mask() {
+    local name mask=0 names="CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
+        LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO
+        SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE"
+    local -A bits=()
+    local bit=0
+    for name in $names; do
+        bits[$name]=$bit
+        bit=$((bit + 1))
+    done
+    for name in "$@"; do
+        mask=$((mask | 1 << ${bits[$name]:?no capability $name}))
+    done
+    printf '%016x\n' "$mask"
+}
+
+# The user, groups, socket and each set of capabilities that the .rc names, and nothing beyond.
+runs_as_its_rc_says() {
+    local names mask expected found
+    read -r -a names < <(sed -n 's/^ *capabilities //p' init/lmkd_rs.rc)
+    mask=$(capability_mask "${names[@]}")
+    expected="1069 1069 1069 1069|1069 1069 1069 1069|1000 3009|$mask $mask $mask $mask $mask|-1000|660 1000 1000|660 1000 1000"
+    found=$(pocket_adb shell 'cd /proc/$(getprop init.svc_debug_pid.lmkd)
+        field() { sed -n "s/^$1:[[:space:]]*//p" status | tr "\t" " " | sed "s/ *$//"; }
+        echo "$(field Uid)|$(field Gid)|$(field Groups)|$(echo $(field "Cap.*"))|$(cat oom_score_adj)|$(stat -c "%a %u %g" /dev/socket/lmkd)|$(stat -c "%a %u %g" /dev/socket/lmkctl)"')
+    echo "expected $expected"
+    echo "found    $found"
+    [ "$found" = "$expected" ]
+}
+
+# Without the right to load BPF programs it uses those that the loader has pinned.
+uses_pinned_programs() {
+    logged "reclaim: told by Android's BPF programs" && ! pocket_adb shell ls /sys/fs/bpf | grep -v memevents
+}
+
+# A tunable that is set before the end of boot is read when the boot is over, and later ones at once; init's trigger
+# is free again after each.
+reads_tunables_when_they_change() {
+    local stall=persist.device_config.lmkd_native.psi_partial_stall_ms
+    [ "$(pocket_adb shell getprop sys.boot_completed)" = 0 ] || return 1
+    logged 'monitors armed: some 70 ms' || return 1
+    pocket_adb shell setprop $stall 90 && until_true '[ "$(getprop lmkd.reinit)" = 0 ]' || return 1
+    ! pocket_adb shell logcat -d | grep 'some 90 ms' || return 1
+    pocket_adb shell setprop sys.boot_completed 1 && logged 'monitors armed: some 90 ms' || return 1
+    until_true '[ -z "$(getprop lmkd.reinit)" ]' || return 1
+    pocket_adb shell setprop $stall 110 && logged 'monitors armed: some 110 ms' || return 1
+    until_true '[ -z "$(getprop lmkd.reinit)" ]'
+}
+
+# daemon_pid: of a daemon that runs.
+daemon_pid() {
+    pocket_adb shell 'p=$(getprop init.svc_debug_pid.lmkd); [ -n "$p" ] && readlink /proc/$p/exe | grep -q lmkd && echo $p'
+}
+
+# restarted_by COMMAND: another process runs under init's hand, and says that it watches.
+restarted_by() {
+    local before
+    before=$(daemon_pid) && pocket_adb shell "logcat -c; $1" &&
+        until_true "[ \"\$(getprop init.svc.lmkd)\" = running ] && [ \"\$(getprop init.svc_debug_pid.lmkd)\" != $before ]" &&
+        logged 'monitors armed'
+}
+
+is_restarted() {
+    restarted_by 'setprop ctl.restart lmkd' && restarted_by 'kill -9 $(getprop init.svc_debug_pid.lmkd)' || return 1
+    pocket_adb shell stop lmkd && until_true '[ "$(getprop init.svc.lmkd)" = stopped ]' || return 1
+    pocket_adb shell start lmkd && until_true '[ "$(getprop init.svc.lmkd)" = running ]' && daemon_pid
+}
+
+# Five crashes within four minutes would reboot a device; ends on request are none.
+crashes_count() {
+    local n
+    for n in 1 2 3 4 5 6; do
+        [ -z "$(pocket_adb shell getprop pocket.would_reboot)" ] || break
+        restarted_by 'kill -9 $(getprop init.svc_debug_pid.lmkd)' || return 1
+    done
+    # One of them was the check before.
+    [ "$n" = 5 ] && until_true '[ "$(getprop pocket.would_reboot)" = lmkd ]'
+}
+
+# What the kernel refused would be in its log.
+kernel_log_is_clean() {
+    ! pocket_adb shell dmesg | grep -E 'lmkd.*(segfault|trap)|Oops|BUG:|WARNING:'
+}
+
+# A second device beside the first, on ports of its own; afterwards nothing of it is left, and the first still answers.
+runs_side_by_side() {
+    (
+        export ANDROID_SERIAL ANDROID_ADB_SERVER_PORT
+        first=$ANDROID_SERIAL pocket_pid='' pocket_server_pid='' pocket_run=''
+        POCKET_PROPS=ro.pocket.second=true
+        pocket_prepare && pocket_boot "$logs/second.console" && [ "$ANDROID_SERIAL" != "$first" ] &&
+            [ "$(pocket_adb shell getprop ro.pocket.second)" = true ]
+        status=$?
+        folder=$pocket_run
+        pocket_clean
+        ! pgrep -af "$folder|adb.*$ANDROID_ADB_SERVER_PORT" && exit "$status"
+    ) && [ -z "$(pocket_adb shell getprop ro.pocket.second)" ] && daemon_pid
+}
+
+# A word in an .rc that init does not know fails the boot, and says where.
+refuses_what_it_does_not_know() {
+    local rc=$logs/unknown.rc status
+    printf 'service unknown /bin/true\n    user root\n    frobnicate 1\n' >"$rc"
+    (
+        pocket_pid='' pocket_server_pid='' pocket_run=''
+        pocket_prepare "$rc=/system/etc/init/unknown.rc" && pocket_boot "$logs/refused.console"
+        status=$?
+        pocket_clean
+        exit "$status"
+    )
+    status=$?
+    [ "$status" -eq 3 ] && grep -F "unknown.rc:3: 'frobnicate 1' is not understood here" "$logs/refused.console"
+}
+
+# device_checks [core]: boots a device whose boot is not declared over, and looks. All but the core needs boots of
+# their own.
+device_checks() {
+    local props=$POCKET_PROPS
+    POCKET_PROPS="pocket.boot_completed=0"
+    check "pocket $POCKET_KERNEL: boots" pocket_boot "$logs/device.console"
+    POCKET_PROPS=$props
+    [ -n "$pocket_pid" ] || return
+    check "pocket $POCKET_KERNEL: the daemon runs as its .rc says" runs_as_its_rc_says
+    check "pocket $POCKET_KERNEL: tunables are read when they change" reads_tunables_when_they_change
+    check "pocket $POCKET_KERNEL: pinned programs tell of reclaim" uses_pinned_programs
+    check "pocket $POCKET_KERNEL: the daemon is restarted" is_restarted
+    if [ "${1:-}" != core ]; then
+        check "pocket $POCKET_KERNEL: crashes of a critical service are counted" crashes_count
+        check "pocket $POCKET_KERNEL: two devices side by side" runs_side_by_side
+    fi
+    check "pocket $POCKET_KERNEL: no complaint in the kernel's log" kernel_log_is_clean
+    pocket_stop
+    check "pocket $POCKET_KERNEL: nothing is left running" nothing_is_left
+    if [ "${1:-}" != core ]; then
+        check "pocket $POCKET_KERNEL: init refuses what it does not know" refuses_what_it_does_not_know
+    fi
+}
+
+nothing_is_left() {
+    ! pgrep -af "$pocket_run|adb.*$ANDROID_ADB_SERVER_PORT"
+}

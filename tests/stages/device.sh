@@ -1,0 +1,22 @@
+# shellcheck shell=bash
+# The scenario suite on the device that ANDROID_SERIAL names: a phone with a userdebug build, Cuttlefish, or a pocket
+# device (tests/pocket/run 6.1 tests/run device).
+#
+# DEVICE_DAEMON=FILE and DEVICE_ACTOR=FILE are the programs for it (default: static ones for x86-64, built here);
+# SUITE_OPTIONS="OPTION..." goes to the suite.
+# shellcheck source=tests/stages/lib.sh
+. tests/stages/lib.sh
+# shellcheck source=tests/suite/stage.sh
+. tests/suite/stage.sh
+[ -n "${ANDROID_SERIAL:-}" ] || { report skip "device: ANDROID_SERIAL names no device"; exit 0; }
+need_packages device adb=adb
+
+if [ -z "${DEVICE_DAEMON:-}" ] || [ -z "${DEVICE_ACTOR:-}" ]; then
+    built=target/x86_64-unknown-linux-gnu/release
+    RUSTFLAGS="-C target-feature=+crt-static" \
+        cargo build -q --release --target x86_64-unknown-linux-gnu --bin lmkd --example actor || exit 1
+    DEVICE_DAEMON=${DEVICE_DAEMON:-$built/lmkd} DEVICE_ACTOR=${DEVICE_ACTOR:-$built/examples/actor}
+fi
+# Words are meant to be split.
+# shellcheck disable=SC2086
+suite_results device --daemon "$DEVICE_DAEMON" --actor "$DEVICE_ACTOR" --out target/test-logs/device ${SUITE_OPTIONS:-}

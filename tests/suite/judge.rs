@@ -1,0 +1,417 @@
+//! From the actor's events to a story, and what every story must show.
+
+use crate::remote::is;
+use crate::run::Look;
+use crate::story::App;
+use crate::story::Check;
+use crate::story::Figures;
+use crate::story::Frames;
+use crate::story::Kill;
+use crate::story::Sample;
+use crate::story::Story;
+use serde_json::Value;
+
+/// The default of kill_timeout_ms: after it, the next victim may be chosen.
+const KILL_TIMEOUT_MS: f64 = 100.0;
+/// An app that was ranked so shortly before a kill may not have been known to the daemon yet.
+const RANK_GRACE_MS: f64 = 400.0;
+
+/// What surrounds the events.
+pub struct Evidence<'a> {
+    pub events: &'a [Value],
+    /// The daemon's log lines of this scenario.
+    pub log: &'a [String],
+    /// The actor's process, whose own kills do not count.
+    pub actor: u32,
+    pub before: Option<Look>,
+    pub after: Option<Look>,
+    /// The daemon's event records of this scenario.
+    pub records: &'a [String],
+    /// The kernel's counter of OOM kills.
+    pub oom_kills: (u64, u64),
+    /// Refusals of SELinux in the kernel's log.
+    pub refusals: &'a [String],
+    /// The script had the daemon die.
+    pub restarts_daemon: bool,
+}
+
+/// Fills the story from what was seen.
+pub fn tell(story: &mut Story, evidence: &Evidence<'_>) {
+    let events = evidence.events;
+    let start = events.iter().filter_map(|event| event["us"].as_u64()).min().unwrap_or(0);
+    let at = |us: u64| millis(us.saturating_sub(start));
+    for event in events {
+        let us = event["us"].as_u64().unwrap_or(start);
+        let (ms, pid) = (at(us), number(event, "pid"));
+        let pid = u32::try_from(pid).unwrap_or(0);
+        story.length_ms = story.length_ms.max(ms);
+        let text = |key: &str| event[key].as_str().unwrap_or("").to_owned();
+        match event["event"].as_str().unwrap_or("") {
+            "sample" => story.samples.push(sample(ms, event)),
+            "app" => story.apps.push(App {
+                pid,
+                name: text("name"),
+                kb: number(event, "kb"),
+                born_ms: ms,
+                ..App::default()
+            }),
+            "rank" => {
+                let adj = i32::try_from(event["adj"].as_i64().unwrap_or(0)).unwrap_or(0);
+                if let Some(app) = living(story, pid) {
+                    app.adj.push((ms, adj));
+                }
+            }
+            "death" => {
+                let end = event["end"].as_i64().and_then(|end| i32::try_from(end).ok());
+                if let Some(app) = living(story, pid) {
+                    app.died_ms = Some(ms);
+                    app.signal = end;
+                }
+                if let Some(kill) = story.kills.iter_mut().rfind(|kill| kill.pid == pid) {
+                    kill.exit_ms = Some(ms);
+                }
+            }
+            "told" => {
+                if let Some(kill) = story.kills.iter_mut().rfind(|kill| kill.pid == pid) {
+                    kill.told_ms = kill.told_ms.or(Some(ms));
+                }
+            }
+            "sigkill" if event["kernel"] == false && event["by_tid"] != evidence.actor => {
+                let guard = evidence.before.is_some_and(|look| event["by_tid"] == look.pid);
+                let by = if guard { story.daemon.clone() } else { text("by") };
+                let log = evidence.log;
+                let Some(app) = story.apps.iter().rfind(|app| app.pid == pid) else { continue };
+                let kill = Kill {
+                    ms,
+                    pid,
+                    name: app.name.clone(),
+                    adj: adj_at(app, ms),
+                    by,
+                    reason: reason(log, pid),
+                    freed_kb: Some(app.kb),
+                    ..Kill::default()
+                };
+                story.kills.push(kill);
+            }
+            "oom" => story.oom_kills.push((ms, pid)),
+            "frames" => {
+                let late = story.frames.take().map(|frames| frames.late).unwrap_or_default();
+                story.frames = Some(Frames {
+                    count: number(event, "count"),
+                    over_16_ms: number(event, "over_16_ms"),
+                    over_100_ms: number(event, "over_100_ms"),
+                    over_1000_ms: number(event, "over_1000_ms"),
+                    longest_ms: millis(number(event, "longest_us")),
+                    late,
+                });
+            }
+            "late" => {
+                let frames = story.frames.get_or_insert_with(Frames::default);
+                frames.late.push((ms, millis(number(event, "took_us"))));
+            }
+            _ => {}
+        }
+    }
+    // Events come from several threads, each in its own order.
+    story.kills.sort_by(|one, other| one.ms.total_cmp(&other.ms));
+    for kill in &mut story.kills {
+        let app = story.apps.iter().rfind(|app| app.pid == kill.pid);
+        kill.exit_ms = kill.exit_ms.or(app.and_then(|app| app.died_ms));
+        if kill.told_ms.is_none() {
+            let told = events.iter().find(|event| is(event, "told") && event["pid"] == kill.pid);
+            kill.told_ms = told.and_then(|event| event["us"].as_u64()).map(at);
+        }
+    }
+    story.log = evidence.log.to_vec();
+    story.figures = figures(story, evidence);
+}
+
+/// What holds in every scenario, whoever watches over memory.
+pub fn judge(story: &mut Story, evidence: &Evidence<'_>) {
+    let mut checks = vec![
+        most_expendable_first(story),
+        one_at_a_time(story, evidence.events),
+        every_victim_died(story),
+        no_oom_kill(story, evidence.oom_kills),
+        protected_alive(story),
+        every_kill_is_explained(story),
+        sizes_are_right(story, evidence),
+        subscribers_heard(story),
+        none_refused(evidence.refusals),
+    ];
+    if !evidence.restarts_daemon {
+        checks.extend(daemon_as_before(evidence));
+    }
+    story.checks.append(&mut checks);
+}
+
+fn millis(us: u64) -> f64 {
+    std::time::Duration::from_micros(us).as_secs_f64() * 1000.0
+}
+
+fn number(event: &Value, key: &str) -> u64 {
+    event[key].as_u64().unwrap_or(0)
+}
+
+fn sample(ms: f64, event: &Value) -> Sample {
+    Sample {
+        ms,
+        free_kb: number(event, "free_kb"),
+        file_kb: number(event, "file_kb"),
+        available_kb: number(event, "available_kb"),
+        swap_total_kb: number(event, "swap_total_kb"),
+        swap_free_kb: number(event, "swap_free_kb"),
+        some_us: event["some_us"].as_u64(),
+        full_us: event["full_us"].as_u64(),
+    }
+}
+
+fn living(story: &mut Story, pid: u32) -> Option<&mut App> {
+    story.apps.iter_mut().rfind(|app| app.pid == pid && app.died_ms.is_none())
+}
+
+fn adj_at(app: &App, ms: f64) -> Option<i32> {
+    app.adj.iter().rfind(|(since, _)| *since <= ms).map(|(_, adj)| *adj)
+}
+
+/// The reason in the daemon's own words: `Kill 'NAME' (PID), uid ...; reason: TEXT`.
+fn reason(log: &[String], pid: u32) -> Option<String> {
+    let sign = format!("({pid}), uid ");
+    let line = log.iter().rfind(|line| line.contains("Kill '") && line.contains(&sign))?;
+    Some(line.split_once("; reason: ")?.1.trim().to_owned())
+}
+
+fn figures(story: &Story, evidence: &Evidence<'_>) -> Figures {
+    let spent = |pick: fn(&Sample) -> Option<u64>| {
+        let first = story.samples.first().and_then(pick).unwrap_or(0);
+        millis(story.samples.last().and_then(pick).unwrap_or(0).saturating_sub(first))
+    };
+    let cost = |pick: fn(&Look) -> u64| match (&evidence.before, &evidence.after) {
+        (Some(before), Some(after)) if before.pid == after.pid => {
+            pick(after).saturating_sub(pick(before))
+        }
+        _ => 0,
+    };
+    let kills = u64::try_from(story.kills.len()).unwrap_or(0);
+    let freed: u64 = story.kills.iter().filter_map(|kill| kill.freed_kb).sum();
+    Figures {
+        some_ms: spent(|sample| sample.some_us),
+        full_ms: spent(|sample| sample.full_us),
+        kills,
+        freed_kb_per_kill: freed.checked_div(kills).unwrap_or(0),
+        oom_kills: evidence.oom_kills.1.saturating_sub(evidence.oom_kills.0),
+        daemon_cpu_ms: cost(|look| look.cpu_ms),
+        daemon_wakeups: cost(|look| look.wakeups),
+    }
+}
+
+fn check(name: &'static str, ok: bool, detail: String) -> Check {
+    Check { name, ok, detail }
+}
+
+/// No kill may pass over a registered app that is more expendable.
+fn most_expendable_first(story: &Story) -> Check {
+    let mut passed_over = Vec::new();
+    for kill in &story.kills {
+        let Some(adj) = kill.adj else {
+            passed_over.push(format!("{} was never registered", kill.name));
+            continue;
+        };
+        let better = story.apps.iter().find(|app| {
+            let known = adj_at(app, kill.ms - RANK_GRACE_MS).min(adj_at(app, kill.ms));
+            let alive = app.died_ms.is_none_or(|died| died > kill.ms);
+            let chosen =
+                story.kills.iter().any(|other| other.pid == app.pid && other.ms <= kill.ms);
+            alive && !chosen && known.is_some_and(|known| known > adj)
+        });
+        if let Some(better) = better {
+            passed_over.push(format!("{} was spared for {}", better.name, kill.name));
+        }
+    }
+    let order: Vec<i32> = story.kills.iter().filter_map(|kill| kill.adj).collect();
+    let detail = format!("{order:?} {}", passed_over.join(", "));
+    check("victims fall in oom_score_adj", passed_over.is_empty(), detail.trim().to_owned())
+}
+
+/// The earliest proof that a process is gone: its leader's exit in the kernel's record, after the signal, or its
+/// parent's word.
+fn gone_ms(story: &Story, events: &[Value], kill: &Kill) -> Option<f64> {
+    let start = events.iter().filter_map(|event| event["us"].as_u64()).min().unwrap_or(0);
+    let exit = events
+        .iter()
+        .filter(|event| is(event, "exit") && event["pid"] == kill.pid)
+        .find_map(|event| {
+            let ms = millis(event["us"].as_u64()?.saturating_sub(start));
+            (ms >= kill.ms).then_some(ms)
+        });
+    let died = story.apps.iter().rfind(|app| app.pid == kill.pid).and_then(|app| app.died_ms);
+    match (exit, died) {
+        (Some(exit), Some(died)) => Some(exit.min(died)),
+        (exit, died) => exit.or(died),
+    }
+}
+
+fn one_at_a_time(story: &Story, events: &[Value]) -> Check {
+    let mut overlaps = Vec::new();
+    for pair in story.kills.windows(2) {
+        let [first, second] = pair else { continue };
+        let gone = gone_ms(story, events, first).is_some_and(|gone| gone <= second.ms);
+        let waited = second.ms - first.ms;
+        if first.pid == second.pid {
+            overlaps.push(format!("{} got it twice", first.name));
+        } else if !gone && waited < KILL_TIMEOUT_MS {
+            overlaps.push(format!("{} {waited:.1} ms after {}", second.name, first.name));
+        }
+    }
+    check(
+        "no second SIGKILL before an exit or the timeout",
+        overlaps.is_empty(),
+        overlaps.join(", "),
+    )
+}
+
+fn every_victim_died(story: &Story) -> Check {
+    let died_of_it = |kill: &Kill| {
+        let app = story.apps.iter().rfind(|app| app.pid == kill.pid);
+        app.is_some_and(|app| app.signal == Some(9))
+    };
+    let alive: Vec<&str> = story
+        .kills
+        .iter()
+        .filter(|kill| !died_of_it(kill))
+        .map(|kill| kill.name.as_str())
+        .collect();
+    check("every victim died of SIGKILL", alive.is_empty(), alive.join(", "))
+}
+
+fn no_oom_kill(story: &Story, (before, after): (u64, u64)) -> Check {
+    // Out of memory while a victim is on its way out, the kernel marks that one, so that it may use the reserves, and
+    // kills nobody: that is no kill of its own, and it is not counted.
+    let signalled =
+        |ms: f64, pid: u32| story.kills.iter().any(|kill| kill.pid == pid && kill.ms <= ms);
+    let chosen: Vec<u32> = story
+        .oom_kills
+        .iter()
+        .filter(|(ms, pid)| !signalled(*ms, *pid))
+        .map(|(_, pid)| *pid)
+        .collect();
+    let helped = story.oom_kills.len() - chosen.len();
+    let detail =
+        format!("oom_kill {before} to {after}, chose {chosen:?}, helped {helped} victims out");
+    check("the kernel's OOM killer stayed out", before == after && chosen.is_empty(), detail)
+}
+
+fn protected_alive(story: &Story) -> Check {
+    let names = |app: &&App| {
+        // The actor's own end of a scenario is no death.
+        let killed = story.kills.iter().any(|kill| kill.pid == app.pid)
+            || story.oom_kills.iter().any(|(_, pid)| *pid == app.pid);
+        let last = app.adj.last().map_or(-1000, |(_, adj)| *adj);
+        killed && last <= 0
+    };
+    let dead: Vec<&str> = story.apps.iter().filter(names).map(|app| app.name.as_str()).collect();
+    check("oom_score_adj 0 and below is alive", dead.is_empty(), dead.join(", "))
+}
+
+fn every_kill_is_explained(story: &Story) -> Check {
+    let unexplained: Vec<&str> = story
+        .kills
+        .iter()
+        .filter(|kill| kill.reason.as_ref().is_none_or(|reason| reason.is_empty()))
+        .map(|kill| kill.name.as_str())
+        .collect();
+    check("every kill is logged with its reason", unexplained.is_empty(), unexplained.join(", "))
+}
+
+/// What a line or a record of a kill says of the victim's memory: kB resident and swapped.
+fn told_kb(evidence: &Evidence<'_>, pid: u32) -> (Option<[u64; 2]>, Option<[u64; 2]>) {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let sign = format!("({pid}), uid ");
+    let line = evidence.log.iter().rfind(|line| line.contains("Kill '") && line.contains(&sign));
+    let line = line.and_then(|line| {
+        let (rss, rest) = line.split_once(" to free ")?.1.split_once("kB rss, ")?;
+        Some([number(rss)?, number(rest.split_once("kB swap")?.0)?])
+    });
+    // The event `killinfo` has 38 values: the pid is the first, the sizes are the fifth and the thirtieth.
+    let record = evidence.records.iter().rev().find_map(|line| {
+        let values: Vec<&str> = line.split_once('[')?.1.split_once(']')?.0.split(',').collect();
+        let is_it = values.len() == 38 && number(values[0]) == Some(u64::from(pid));
+        is_it.then(|| Some([number(values[4])?, number(values[29])?]))?
+    });
+    (line, record)
+}
+
+/// Each kill line says what the app had made, and has an event record that says the same: not so where pages are of
+/// another size than the daemon thinks.
+fn sizes_are_right(story: &Story, evidence: &Evidence<'_>) -> Check {
+    // What an app's own program and stacks add.
+    const OWN_KB: u64 = 6144;
+    // A thread keeps up to 64 changes to itself before it adds them to the sum (TASK_RSS_EVENTS_THRESH; per-CPU
+    // counters of as much in newer kernels).
+    let behind_kb = 64 * story.device.page_kb;
+    let mut wrong = Vec::new();
+    for kill in &story.kills {
+        let made = kill.freed_kb.unwrap_or(0);
+        match told_kb(evidence, kill.pid) {
+            (Some(line), Some(record)) if line == record => {
+                let told = line[0] + line[1];
+                // A leader that has exited shows no memory.
+                let hidden = told == 0 && story.scenario == "zombie-leader";
+                if !hidden && (told + behind_kb < made || told > made + OWN_KB) {
+                    wrong.push(format!("{}: {told} kB for {made} kB", kill.name));
+                }
+            }
+            other => wrong.push(format!("{}: line and record are {other:?}", kill.name)),
+        }
+    }
+    check(
+        "its sizes are those of the app, in line and event record",
+        wrong.is_empty(),
+        wrong.join(", "),
+    )
+}
+
+fn subscribers_heard(story: &Story) -> Check {
+    let untold: Vec<&str> = story
+        .kills
+        .iter()
+        .filter(|kill| kill.told_ms.is_none())
+        .map(|kill| kill.name.as_str())
+        .collect();
+    check("a subscriber was told of every kill", untold.is_empty(), untold.join(", "))
+}
+
+fn none_refused(refusals: &[String]) -> Check {
+    check("nothing was refused by SELinux", refusals.is_empty(), refusals.join("; "))
+}
+
+/// The daemon is the process that it was, and has kept nothing of the scenario.
+fn daemon_as_before(evidence: &Evidence<'_>) -> Vec<Check> {
+    let (Some(before), Some(after)) = (evidence.before, evidence.after) else {
+        return vec![check("the daemon is the process it was", false, "it is gone".to_owned())];
+    };
+    // Pages that its first kill touches stay locked in memory; a leak would grow with every scenario.
+    // So do those of the recorder's ring and of a table of thousands of processes, which are resident once used.
+    let slack = before.rss_kb / 2;
+    vec![
+        check(
+            "the daemon is the process it was",
+            before.pid == after.pid,
+            format!("pid {} to {}", before.pid, after.pid),
+        ),
+        check(
+            "the daemon's memory is what it was",
+            after.rss_kb <= before.rss_kb + slack,
+            format!("VmRSS {} kB to {} kB", before.rss_kb, after.rss_kb),
+        ),
+        check(
+            "the daemon's descriptors are what they were",
+            // One more may be what is opened at its first use and kept.
+            after.fds <= before.fds + 1,
+            format!("{} to {}", before.fds, after.fds),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use super::*;
+use serde_json::json;
+
+/// Two apps, 900 and 800, of 8 MiB each, and what else happened.
+fn events(more: &[Value]) -> Vec<Value> {
+    let mut events = Vec::new();
+    for (pid, name, adj) in [(10, "cached", 900), (11, "service", 800), (12, "front", 0)] {
+        events.push(json!({"us": 1000, "event": "app", "pid": pid, "name": name, "kb": 8192}));
+        events.push(json!({"us": 2000, "event": "rank", "pid": pid, "name": name, "adj": adj}));
+    }
+    events.extend_from_slice(more);
+    events
+}
+
+fn sigkill(us: u64, pid: u32) -> Value {
+    json!({"us": us, "event": "sigkill", "pid": pid, "by": "lmkd", "by_tid": 5, "kernel": false})
+}
+
+/// It exits, its parent sees it, the subscriber is told.
+fn gone(us: u64, pid: u32) -> [Value; 3] {
+    [
+        json!({"us": us, "event": "exit", "pid": pid}),
+        json!({"us": us + 500, "event": "death", "pid": pid, "end": 9, "ended": false}),
+        json!({"us": us + 600, "event": "told", "pid": pid}),
+    ]
+}
+
+/// The checks that do not hold.
+fn verdict(events: &[Value], oom_kills: (u64, u64)) -> Vec<&'static str> {
+    let said = |pid: u32| {
+        format!("Kill 'a' ({pid}), uid 10000, oom_score_adj 900 to free 8400kB rss, 100kB swap; reason: scarcity")
+    };
+    let record = |pid: u32| {
+        let mut values = vec!["0".to_owned(); 38];
+        values[0] = pid.to_string();
+        values[4] = "8400".to_owned();
+        values[29] = "100".to_owned();
+        format!("I killinfo: [{}]", values.join(","))
+    };
+    let look = Look { pid: 5, rss_kb: 1500, fds: 30, ..Look::default() };
+    let evidence = Evidence {
+        events,
+        log: &[said(10), said(11), said(12)],
+        records: &[record(10), record(11), record(12)],
+        actor: 4,
+        before: Some(look),
+        after: Some(look),
+        oom_kills,
+        refusals: &[],
+        restarts_daemon: false,
+    };
+    let mut story = Story { daemon: "lmkd".to_owned(), ..Story::default() };
+    tell(&mut story, &evidence);
+    judge(&mut story, &evidence);
+    story.checks.iter().filter(|check| !check.ok).map(|check| check.name).collect()
+}
+
+#[test]
+fn one_kill_after_the_other_from_the_top_is_as_it_must_be() {
+    let mut more = vec![sigkill(1_000_000, 10)];
+    more.extend(gone(1_020_000, 10));
+    more.push(sigkill(1_030_000, 11));
+    more.extend(gone(1_050_000, 11));
+    assert_eq!(verdict(&events(&more), (3, 3)), [""; 0]);
+}
+
+#[test]
+fn sparing_the_more_expendable_is_noticed() {
+    let mut more = vec![sigkill(1_000_000, 11)];
+    more.extend(gone(1_020_000, 11));
+    assert_eq!(verdict(&events(&more), (0, 0)), ["victims fall in oom_score_adj"]);
+}
+
+#[test]
+fn a_second_sigkill_before_the_exit_is_noticed_and_one_after_the_timeout_is_not() {
+    let overlap = |second: u64| {
+        let mut more = vec![sigkill(1_000_000, 10), sigkill(second, 11)];
+        more.extend(gone(1_300_000, 10));
+        more.extend(gone(1_310_000, 11));
+        verdict(&events(&more), (0, 0))
+    };
+    assert_eq!(overlap(1_050_000), ["no second SIGKILL before an exit or the timeout"]);
+    assert_eq!(overlap(1_101_000), [""; 0]);
+}
+
+#[test]
+fn a_victim_that_stays_and_a_protected_one_that_goes_are_noticed() {
+    assert_eq!(
+        verdict(&events(&[sigkill(1_000_000, 10)]), (0, 0)),
+        ["every victim died of SIGKILL", "a subscriber was told of every kill"]
+    );
+    let mut more = vec![sigkill(1_000_000, 10)];
+    more.extend(gone(1_010_000, 10));
+    more.push(sigkill(1_100_000, 11));
+    more.extend(gone(1_110_000, 11));
+    more.push(sigkill(1_200_000, 12));
+    more.extend(gone(1_210_000, 12));
+    assert_eq!(verdict(&events(&more), (0, 0)), ["oom_score_adj 0 and below is alive"]);
+}
+
+#[test]
+fn the_kernels_own_kill_is_noticed_but_not_its_help_for_a_victim() {
+    let oom = |pid: u32| json!({"us": 1_005_000, "event": "oom", "pid": pid});
+    let mut more = vec![sigkill(1_000_000, 10), oom(10)];
+    more.extend(gone(1_020_000, 10));
+    assert_eq!(verdict(&events(&more), (0, 0)), [""; 0]);
+    more.push(oom(11));
+    assert_eq!(verdict(&events(&more), (0, 1)), ["the kernel's OOM killer stayed out"]);
+}
+
+#[test]
+fn the_actors_own_kills_are_nobodys() {
+    let own = json!({"us": 1, "event": "sigkill", "pid": 10, "by": "<...>", "by_tid": 4, "kernel": false});
+    assert_eq!(verdict(&events(&[own]), (0, 0)), [""; 0]);
+}

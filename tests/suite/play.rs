@@ -1,0 +1,277 @@
+//! Runs scenarios one after the other, and prints and keeps what they showed.
+
+use crate::adb::Device;
+use crate::args::Args;
+use crate::install;
+use crate::interrupt;
+use crate::judge;
+use crate::judge::Evidence;
+use crate::remote::is;
+use crate::remote::Remote;
+use crate::run::log;
+use crate::run::look;
+use crate::run::Guard;
+use crate::run::Look;
+use crate::run::Run;
+use crate::run::Scenario;
+use crate::run::Swap;
+use crate::story::Check;
+use crate::story::Device as Machine;
+use crate::story::Story;
+use anyhow::Context;
+use anyhow::Result;
+use serde_json::json;
+use serde_json::Value;
+use std::time::Duration;
+
+const ACTOR: &str = "/data/local/tmp/actor";
+const LMKCTL: &str = "/data/local/tmp/lmkctl";
+const RECORDING: &str = "/data/local/tmp/suite.rec";
+/// Bytes of the file that stands for the code of apps: more than any scenario keeps in use.
+const CACHE_MIB: u32 = 1024;
+
+/// The kernel's counter of OOM kills.
+fn oom_kills(device: &Device) -> Result<u64> {
+    let line = device.shell("grep '^oom_kill ' /proc/vmstat")?;
+    line.trim().rsplit(' ').next().and_then(|number| number.parse().ok()).context("oom_kill")
+}
+
+/// A file that memory can be mapped from and whose pages the kernel can drop.
+///
+/// On a device that lives in memory, a disk; else a file of our own.
+fn cache_file(device: &Device) -> Result<String> {
+    let script = format!(
+        "case $(stat -f -c %T /data/local/tmp) in
+        *tmpfs* | *ramfs* | *rootfs* | UNKNOWN*) for disk in /dev/vd? /dev/block/vd?; do
+            [ ! -b $disk ] || {{ echo $disk; break; }}; done ;;
+        *) file=/data/local/tmp/suite.cache
+            [ -e $file ] || dd if=/dev/zero of=$file bs=1048576 count={CACHE_MIB} 2>/dev/null
+            echo $file ;; esac"
+    );
+    let file = device.shell(&script)?.trim().to_owned();
+    anyhow::ensure!(!file.is_empty(), "the device has no disk to map memory from");
+    device.shell(&format!("chmod a+r {file}"))?;
+    Ok(file)
+}
+
+/// Turns the device's swap on or off; where there is none yet, half the memory in zram.
+fn set_swap(device: &Device, swap: Swap) -> Result<()> {
+    let script = match swap {
+        Swap::Off => {
+            "tail -n +2 /proc/swaps | while read -r file rest; do swapoff $file || exit 1; done"
+        }
+        Swap::On => {
+            "[ $(wc -l </proc/swaps) -gt 1 ] && exit 0
+            for disk in /dev/block/zram0 /dev/zram0; do [ ! -b $disk ] || break; done
+            if [ $(cat /sys/block/zram0/disksize) = 0 ]; then
+                total=$(grep -o '[0-9]*' /proc/meminfo | head -n 1)
+                echo lzo-rle >/sys/block/zram0/comp_algorithm
+                echo $((total / 2))K >/sys/block/zram0/disksize
+            fi
+            mkswap $disk >/dev/null && swapon $disk"
+        }
+    };
+    device.shell(script).map(drop)
+}
+
+/// Runs every scenario asked for; whether all passed.
+pub fn all(device: &Device, args: &Args, guard: Guard, stories: &mut Vec<Story>) -> Result<bool> {
+    device.shell("mkdir -p /data/local/tmp")?;
+    device.push(&args.actor, ACTOR)?;
+    device.shell(&format!("chmod 755 {ACTOR}"))?;
+    if let Some(lmkctl) = &args.lmkctl {
+        device.push(lmkctl, LMKCTL)?;
+        device.shell(&format!("chmod 755 {LMKCTL}"))?;
+    }
+    let cache = cache_file(device)?;
+    if guard != Guard::Lmkd {
+        install::stop(device)?;
+    }
+    let mut passed = true;
+    let mut failure = None;
+    for scenario in args.scenarios() {
+        if let Some((condition, what)) = scenario.needs {
+            if !device.holds(condition) {
+                println!("skip {}: needs {what}", scenario.name);
+                continue;
+            }
+        }
+        let mut story = match one(device, args, guard, &scenario, &cache) {
+            Ok(story) => story,
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        };
+        let path = args.out.join(format!("{}.{}.json", scenario.name, guard.name()));
+        std::fs::write(&path, story.to_json().to_string())
+            .with_context(|| path.display().to_string())?;
+        if args.lmkctl.is_some() && guard == Guard::Lmkd {
+            let file = args.out.join(format!("{}.rec", scenario.name));
+            let recorded = device.shell(&format!("{LMKCTL} record {RECORDING}"));
+            if let Err(error) = recorded.and_then(|_| device.pull(RECORDING, &file)) {
+                println!("     no recording: {error:#}");
+            }
+        }
+        print(&story);
+        passed &= story.ok();
+        story.samples.clear();
+        stories.push(story);
+    }
+    if failure.is_some() {
+        interrupt::put_off();
+    }
+    if guard != Guard::Lmkd {
+        install::start(device)?;
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(passed),
+    }
+}
+
+fn print(story: &Story) {
+    let verdict = if story.ok() { "pass" } else { "fail" };
+    println!("{verdict} {} ({}, {:.1} s)", story.scenario, story.daemon, story.length_ms / 1000.0);
+    for check in &story.checks {
+        if !check.ok {
+            println!("     not: {}: {}", check.name, check.detail);
+        }
+    }
+    for kill in &story.kills {
+        let latency = kill.exit_ms.map_or(0.0, |exit| exit - kill.ms);
+        println!(
+            "     {:>8.0} ms: {} ({}) gone after {latency:.1} ms; {}",
+            kill.ms,
+            kill.name,
+            kill.adj.unwrap_or(0),
+            kill.reason.as_deref().unwrap_or("?"),
+        );
+    }
+}
+
+/// One scenario, from an empty stage to an empty stage.
+fn one(
+    device: &Device,
+    args: &Args,
+    guard: Guard,
+    scenario: &Scenario,
+    cache: &str,
+) -> Result<Story> {
+    interrupt::check()?;
+    device.shell("sync; echo 3 >/proc/sys/vm/drop_caches")?;
+    set_swap(device, scenario.swap)?;
+    let mut remote = Remote::start(ACTOR, cache)?;
+    let hello = remote.since(0).into_iter().find(|event| is(event, "hello")).unwrap_or_default();
+    let pid = guard_pid(device, args, guard, &mut remote)?;
+    let before = pid.map(|pid| look(&mut remote, pid)).transpose()?;
+    let oom_before = oom_kills(device)?;
+    let logged = if guard == Guard::Lmkd { log(device)?.len() } else { 0 };
+    let mut run = Run::new(device, &mut remote, guard, pid.unwrap_or(0))?;
+    let done = (scenario.script)(&mut run);
+    let Run { mut checks, notes, mark, pid, .. } = run;
+    let script = done.as_ref().map_or_else(|error| format!("{error:#}"), |()| String::new());
+    checks.insert(0, Check { name: "the script ran to its end", ok: done.is_ok(), detail: script });
+    // Before the stage is cleared, so that what it costs the daemon is not counted.
+    let spent = (pid > 0).then(|| look(&mut remote, pid).ok()).flatten();
+    let events = remote.since(mark);
+    let after = clear(&mut remote, guard, pid);
+    let lines = if guard == Guard::Lmkd { log(device)? } else { Vec::new() };
+    let refusals = device.shell("dmesg | grep 'avc: .*scontext=u:r:lmkd:s0' || true")?;
+    let evidence = Evidence {
+        events: &events,
+        log: lines.get(logged..).unwrap_or_default(),
+        records: &if guard == Guard::Lmkd { records(device)? } else { Vec::new() },
+        actor: remote.pid(),
+        before,
+        after: if guard == Guard::Lmkd { after.map(|after| costs(after, spent)) } else { spent },
+        oom_kills: (oom_before, oom_kills(device)?),
+        refusals: &refusals.lines().map(str::to_owned).collect::<Vec<_>>(),
+        restarts_daemon: scenario.restarts_daemon,
+    };
+    let mut story = Story {
+        scenario: scenario.name.to_owned(),
+        title: scenario.title.to_owned(),
+        daemon: guard.name().to_owned(),
+        device: machine(device, &hello),
+        checks,
+        ..Story::default()
+    };
+    judge::tell(&mut story, &evidence);
+    judge::judge(&mut story, &evidence);
+    let start = events.iter().filter_map(|event| event["us"].as_u64()).min().unwrap_or(0);
+    let at = |us: u64| Duration::from_micros(us.saturating_sub(start)).as_secs_f64() * 1000.0;
+    story.notes = notes.into_iter().map(|(us, text)| (at(us), text)).collect();
+    drop(remote);
+    Ok(story)
+}
+
+/// Memory and descriptors of the end, costs of the scenario itself.
+fn costs(after: Look, spent: Option<Look>) -> Look {
+    let Some(spent) = spent else { return after };
+    Look { cpu_ms: spent.cpu_ms, wakeups: spent.wakeups, ..after }
+}
+
+fn machine(device: &Device, hello: &Value) -> Machine {
+    Machine {
+        serial: device.serial.clone(),
+        kernel: hello["kernel"].as_str().unwrap_or("").to_owned(),
+        memory_kb: hello["machine"]["total_kb"].as_u64().unwrap_or(0),
+        page_kb: hello["page_kb"].as_u64().unwrap_or(0),
+    }
+}
+
+/// Who watches, once that is up.
+fn guard_pid(
+    device: &Device,
+    args: &Args,
+    guard: Guard,
+    remote: &mut Remote,
+) -> Result<Option<u32>> {
+    match guard {
+        Guard::Nobody => Ok(None),
+        Guard::Lmkd => install::pid(device).map(Some),
+        Guard::Earlyoom => {
+            let command = args.earlyoom.as_ref().context("--earlyoom is missing")?;
+            let argv = ["sh".to_owned(), "-c".to_owned(), format!("exec {command}")];
+            let order = json!({"do": "run", "name": "earlyoom", "argv": argv});
+            let pid = remote.order(order)?["pid"].as_u64().context("no pid")?;
+            Ok(Some(u32::try_from(pid)?))
+        }
+    }
+}
+
+/// The kill records in the device's event log, with those of earlier scenarios.
+fn records(device: &Device) -> Result<Vec<String>> {
+    let text = device.shell("logcat -d -b events -s killinfo")?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Ends all that is on stage, waits until the daemon has noticed, and looks at it.
+fn clear(remote: &mut Remote, guard: Guard, pid: u32) -> Option<Look> {
+    let living: Vec<u32> = living(&remote.since(0));
+    for order in ["peace", "end"] {
+        remote.order(json!({"do": order})).ok()?;
+    }
+    for pid in living {
+        let gone = |event: &Value| (is(event, "death") && event["pid"] == pid).then_some(());
+        remote.wait("an end", 0, Duration::from_secs(20), gone).ok()?;
+    }
+    if guard != Guard::Lmkd {
+        return None;
+    }
+    // After the answer all earlier events of the daemon's loop have been served.
+    let _ = remote.order(json!({"do": "count"}));
+    remote.order(json!({"do": "disconnect"})).ok()?;
+    std::thread::sleep(Duration::from_millis(300));
+    look(remote, pid).ok()
+}
+
+fn living(events: &[Value]) -> Vec<u32> {
+    let of = |kind: &str| {
+        let found = events.iter().filter(move |event| is(event, kind));
+        found.filter_map(|event| u32::try_from(event["pid"].as_u64()?).ok()).collect::<Vec<_>>()
+    };
+    let dead = of("death");
+    of("app").into_iter().filter(|pid| !dead.contains(pid)).collect()
+}

@@ -1,0 +1,254 @@
+//! One scenario on the device: what its script can do, and what is collected for the judge.
+
+use crate::adb::Device;
+use crate::install;
+use crate::remote::is;
+use crate::remote::Remote;
+use crate::story::Check;
+use anyhow::bail;
+use anyhow::Context;
+use anyhow::Result;
+use serde_json::json;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Who watches over memory in a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// The daemon under test, started by init.
+    Lmkd,
+    /// Debian's earlyoom, with the priorities of the apps.
+    Earlyoom,
+    /// Nobody but the kernel.
+    Nobody,
+}
+
+impl Guard {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lmkd => "lmkd",
+            Self::Earlyoom => "earlyoom",
+            Self::Nobody => "none",
+        }
+    }
+}
+
+/// The device's swap during a scenario.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    Off,
+    On,
+}
+
+/// A scenario: a script and what it means.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    pub name: &'static str,
+    /// One line for people.
+    pub title: &'static str,
+    /// Part of the set that every kernel has to pass.
+    pub core: bool,
+    /// Daemons are compared by it.
+    pub compared: bool,
+    pub swap: Swap,
+    /// A shell condition that the device has to fulfil, and what it says.
+    pub needs: Option<(&'static str, &'static str)>,
+    /// The script itself ends the daemon under test.
+    pub restarts_daemon: bool,
+    pub script: fn(&mut Run<'_>) -> Result<()>,
+}
+
+/// What a daemon looked like.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    pub pid: u32,
+    pub rss_kb: u64,
+    pub fds: u64,
+    pub cpu_ms: u64,
+    pub wakeups: u64,
+}
+
+/// One scenario under way.
+pub struct Run<'a> {
+    pub device: &'a Device,
+    pub remote: &'a mut Remote,
+    pub guard: Guard,
+    /// Index of the scenario's first event.
+    pub mark: usize,
+    /// The guard's process.
+    pub pid: u32,
+    pub checks: Vec<Check>,
+    pub notes: Vec<(u64, String)>,
+    /// Memory that could be had at the beginning.
+    pub available_mib: u64,
+    now_us: u64,
+}
+
+/// Time after the last death that consequences get.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+impl<'a> Run<'a> {
+    /// Begins with an empty stage.
+    pub fn new(device: &'a Device, remote: &'a mut Remote, guard: Guard, pid: u32) -> Result<Self> {
+        let mark = remote.mark();
+        let sample = remote.wait("a sample", mark, Duration::from_secs(20), |event| {
+            is(event, "sample").then(|| event.clone())
+        })?;
+        Ok(Self {
+            device,
+            remote,
+            guard,
+            mark,
+            pid,
+            checks: Vec::new(),
+            notes: Vec::new(),
+            available_mib: sample["available_kb"].as_u64().unwrap_or(0) / 1024,
+            now_us: sample["us"].as_u64().unwrap_or(0),
+        })
+    }
+
+    /// Notes whether something held.
+    pub fn check(&mut self, name: &'static str, ok: bool, detail: impl Into<String>) {
+        self.checks.push(Check { name, ok, detail: detail.into() });
+    }
+
+    /// A word at this point of time in the report.
+    pub fn note(&mut self, text: impl Into<String>) {
+        let events = self.remote.since(self.mark);
+        let now = events.iter().filter_map(|event| event["us"].as_u64()).max();
+        self.notes.push((now.unwrap_or(self.now_us), text.into()));
+    }
+
+    /// system_server connects, where there is a daemon to connect to.
+    pub fn connect(&mut self) -> Result<()> {
+        if self.guard == Guard::Lmkd {
+            self.remote.order(json!({"do": "connect"}))?;
+        }
+        Ok(())
+    }
+
+    /// An app that just holds memory; returns its pid.
+    pub fn app(&mut self, name: &str, adj: i32, mib: u64) -> Result<u32> {
+        self.spawn(json!({"name": name, "adj": adj, "mib": mib}))
+    }
+
+    /// Any app; see the actor's orders.
+    pub fn spawn(&mut self, mut shape: Value) -> Result<u32> {
+        shape["do"] = "spawn".into();
+        let answer = self.remote.order(shape)?;
+        let pid = answer["pid"].as_u64().context("no pid")?;
+        Ok(u32::try_from(pid)?)
+    }
+
+    /// Those who are on every stage: what may not die, and the app that the user looks at.
+    ///
+    /// `cache` is file memory that the system keeps using.
+    pub fn household(&mut self, cache_mib: u64) -> Result<()> {
+        self.connect()?;
+        self.spawn(json!({"name": "system_server", "adj": -900, "mib": 4, "kind": "sparse"}))?;
+        if cache_mib > 0 {
+            let reader = json!({"name": "media.swcodec", "adj": -800, "mib": cache_mib, "kind": "file", "role": "read"});
+            self.spawn(reader)?;
+        }
+        self.spawn(json!({"name": "foreground", "adj": 0, "mib": 12, "role": "foreground"}))?;
+        self.spawn(json!({"name": "hog", "mib": 0, "role": "grow"}))?;
+        Ok(())
+    }
+
+    /// Lets the hog take `mib` at so many MiB a second, but no more once `deaths` apps have died, if that is not 0.
+    /// Returns how many MiB it got.
+    pub fn press(&mut self, mib: u64, speed: u64, deaths: u64) -> Result<u64> {
+        self.press_meanwhile(mib, speed, deaths, |_| Ok(()))
+    }
+
+    /// The same, with something to do while it grows.
+    pub fn press_meanwhile(
+        &mut self,
+        mib: u64,
+        speed: u64,
+        deaths: u64,
+        meanwhile: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<u64> {
+        let mark = self.remote.mark();
+        self.note(format!("hog: {speed} MiB/s"));
+        let order =
+            json!({"do": "grow", "name": "hog", "mib": mib, "speed": speed, "deaths": deaths});
+        self.remote.order(order)?;
+        meanwhile(self)?;
+        let limit = Duration::from_secs(60 + 4 * mib / speed.max(1));
+        let grown = self.remote.wait("the hog", mark, limit, |event| {
+            if is(event, "death") && event["name"] == "hog" {
+                return Some(Err(()));
+            }
+            is(event, "grown").then(|| Ok(event["mib"].as_u64().unwrap_or(0)))
+        })?;
+        let Ok(grown) = grown else { bail!("the hog died") };
+        self.note("hog: stops");
+        std::thread::sleep(SETTLE);
+        Ok(grown)
+    }
+
+    /// Registered apps that have died without the actor's doing, in order.
+    pub fn deaths(&self) -> Vec<String> {
+        let events = self.remote.since(self.mark);
+        let deaths = events.iter().filter(|event| is(event, "death") && event["ended"] != true);
+        deaths.filter_map(|event| event["name"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// SIGKILLs to a process that came from another: when, and by whom.
+    pub fn signals(&self, pid: u32) -> Vec<(u64, String)> {
+        let (events, actor) = (self.remote.since(self.mark), self.remote.pid());
+        let ours = events.iter().filter(|event| {
+            is(event, "sigkill")
+                && event["pid"] == pid
+                && event["kernel"] == false
+                && event["by_tid"] != actor
+        });
+        let text = |event: &Value| event["by"].as_str().unwrap_or("").to_owned();
+        ours.map(|event| (event["us"].as_u64().unwrap_or(0), text(event))).collect()
+    }
+
+    /// When a process was seen dead by its parent.
+    pub fn died(&self, pid: u32) -> Option<u64> {
+        let events = self.remote.since(self.mark);
+        events.iter().find(|event| is(event, "death") && event["pid"] == pid)?["us"].as_u64()
+    }
+
+    /// The daemon's lines so far; all since the log began.
+    pub fn log(&self) -> Result<Vec<String>> {
+        log(self.device)
+    }
+
+    /// What the guard has cost so far.
+    pub fn look(&mut self) -> Result<Look> {
+        look(self.remote, self.pid)
+    }
+
+    /// Has the daemon start anew and system_server connect; for tunables that are read at start.
+    pub fn restart_daemon(&mut self) -> Result<()> {
+        self.remote.order(json!({"do": "disconnect"}))?;
+        install::restart(self.device)?;
+        self.pid = install::pid(self.device)?;
+        Ok(())
+    }
+}
+
+/// What a process has cost so far.
+pub fn look(remote: &mut Remote, pid: u32) -> Result<Look> {
+    let seen = remote.order(json!({"do": "look", "pid": pid}))?;
+    let number = |key: &str| seen[key].as_u64().unwrap_or(0);
+    Ok(Look {
+        pid,
+        rss_kb: number("rss_kb"),
+        fds: number("fds"),
+        cpu_ms: number("cpu_ms"),
+        wakeups: number("wakeups"),
+    })
+}
+
+/// The daemon's lines in the device's log.
+pub fn log(device: &Device) -> Result<Vec<String>> {
+    let text = device.shell("logcat -d -s lowmemorykiller")?;
+    Ok(text.lines().map(str::to_owned).collect())
+}

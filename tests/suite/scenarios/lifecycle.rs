@@ -1,0 +1,191 @@
+//! The daemon starts, restarts, changes its mind, and is asked to wait, while memory runs out.
+
+use crate::install;
+use crate::remote::is;
+use crate::run::Run;
+use crate::run::Scenario;
+use crate::run::Swap;
+use crate::scenarios::BASE;
+use anyhow::Result;
+use serde_json::json;
+use std::time::Duration;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "restart",
+        title: "the daemon is killed under load; init restarts it, clients reconnect",
+        // Without a daemon for seconds the kernel's OOM killer may come: with pages of 16 KiB and boosted
+        // watermarks it did.
+        core: false,
+        restarts_daemon: true,
+        script: restart,
+        ..BASE
+    },
+    Scenario {
+        name: "reinit",
+        title: "tunables change while it kills",
+        core: true,
+        swap: Swap::Off,
+        script: reinit,
+        ..BASE
+    },
+    Scenario {
+        name: "delay-monitors",
+        title: "pressure is not watched before the boot is over",
+        restarts_daemon: true,
+        script: delay_monitors,
+        ..BASE
+    },
+    Scenario {
+        name: "log-lines",
+        title: "kill and reap are logged within 200 ms",
+        core: true,
+        swap: Swap::Off,
+        script: log_lines,
+        ..BASE
+    },
+];
+
+const NAMESPACE: &str = "persist.device_config.lmkd_native";
+const ADJS: [i32; 6] = [950, 900, 800, 700, 500, 200];
+
+fn six_apps(run: &mut Run<'_>) -> Result<u64> {
+    let size = run.available_mib / 14;
+    for adj in ADJS {
+        run.app(&format!("app-{adj}"), adj, size)?;
+    }
+    Ok(size)
+}
+
+/// Waits until the daemon has said something it had not said at line `from` of its log.
+fn said(run: &Run<'_>, from: usize, words: &str) -> Result<bool> {
+    for _ in 0..20 {
+        if run.log()?.iter().skip(from).any(|line| line.contains(words)) {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    Ok(false)
+}
+
+fn restart(run: &mut Run<'_>) -> Result<()> {
+    run.household(40)?;
+    let size = six_apps(run)?;
+    let old = run.pid;
+    let before = run.mark;
+    // init waits 5 s before it starts a service again; what is taken until then has to fit into the
+    // room that the first kills have made.
+    run.press_meanwhile(run.available_mib + 6 * size, 10, 3, |run| {
+        run.remote.wait("a first kill", before, Duration::from_secs(60), |event| {
+            is(event, "told").then_some(())
+        })?;
+        let mark = run.remote.mark();
+        run.device.shell(&format!("kill -9 {old}"))?;
+        run.note("the daemon is killed");
+        let limit = Duration::from_secs(30);
+        run.remote
+            .wait("the reconnection", mark, limit, |event| is(event, "connected").then_some(()))?;
+        run.note("system_server is back");
+        // Priorities reappear as apps change state.
+        let dead = run.deaths();
+        let left = ADJS.map(|adj| (format!("app-{adj}"), adj));
+        let left: Vec<_> = left.iter().filter(|(name, _)| !dead.contains(name)).collect();
+        for (name, adj) in left {
+            let _ = run.remote.order(json!({"do": "rank", "apps": [[name, adj]]}));
+        }
+        run.remote
+            .order(json!({"do": "rank", "apps": [["foreground", 0], ["system_server", -900]]}))?;
+        Ok(())
+    })?;
+    run.pid = install::pid(run.device)?;
+    run.check("init has restarted the daemon", run.pid != old, format!("{old}, then {}", run.pid));
+    let after = run.deaths().len();
+    run.check("it kills again", after >= 2, format!("{after} deaths"));
+    Ok(())
+}
+
+fn reinit(run: &mut Run<'_>) -> Result<()> {
+    run.household(40)?;
+    let size = six_apps(run)?;
+    let lines = run.log()?.len();
+    run.press_meanwhile(run.available_mib + 6 * size, 25, 3, |run| {
+        // init's trigger has the daemon read its properties again, each time.
+        for round in 0..6 {
+            let heaviest = if round % 2 == 0 { "true" } else { "false" };
+            run.device.set_property(&format!("{NAMESPACE}.kill_heaviest_task"), heaviest)?;
+            std::thread::sleep(Duration::from_millis(400));
+        }
+        run.device.set_property(&format!("{NAMESPACE}.debug"), "true")
+    })?;
+    run.check("memory was made", run.deaths().len() >= 3, format!("{:?}", run.deaths()));
+    let lines_of_debug = said(run, lines, "Process got killed in")?;
+    run.check("the new tunables are in force", lines_of_debug, "");
+    run.device.set_property(&format!("{NAMESPACE}.debug"), "false")?;
+    Ok(())
+}
+
+fn delay_monitors(run: &mut Run<'_>) -> Result<()> {
+    run.device.set_property("sys.boot_completed", "0")?;
+    if run.device.property("sys.boot_completed")? == "1" {
+        run.note("this device's boot cannot be undone");
+        return Ok(());
+    }
+    run.device.set_property(&format!("{NAMESPACE}.delay_monitors_until_boot"), "true")?;
+    run.restart_daemon()?;
+    let done = delayed(run);
+    run.device.set_property("sys.boot_completed", "1")?;
+    run.device.set_property(&format!("{NAMESPACE}.delay_monitors_until_boot"), "false")?;
+    done
+}
+
+fn delayed(run: &mut Run<'_>) -> Result<()> {
+    run.household(40)?;
+    let size = six_apps(run)?;
+    // What counts as available ends at the low watermark: a little more is pressure, and no disaster.
+    let first = run.available_mib.saturating_sub(6 * size + 40 + 16) + 6;
+    run.press(first, 25, 0)?;
+    let early = run.deaths();
+    run.check("nobody was killed during the boot", early.is_empty(), format!("{early:?}"));
+    run.device.set_property("sys.boot_completed", "1")?;
+    run.remote.order(json!({"do": "start_monitoring"}))?;
+    run.note("the boot is over");
+    run.press(run.available_mib, 25, 1)?;
+    let late = run.deaths();
+    run.check("afterwards the daemon kills", !late.is_empty(), format!("{late:?}"));
+    Ok(())
+}
+
+fn log_lines(run: &mut Run<'_>) -> Result<()> {
+    run.device.set_property(&format!("{NAMESPACE}.debug"), "true")?;
+    run.household(30)?;
+    let size = run.available_mib / 8;
+    let pid = run.app("app-1000", 1000, size)?;
+    run.app("app-900", 900, size)?;
+    let lines = run.log()?.len();
+    let mark = run.remote.mark();
+    run.press_meanwhile(run.available_mib, 50, 1, |run| {
+        run.remote.wait("a death", mark, Duration::from_secs(60), |event| {
+            (is(event, "death") && event["pid"] == pid).then_some(())
+        })?;
+        std::thread::sleep(Duration::from_millis(200));
+        let log = run.log()?;
+        let log = log.get(lines..).unwrap_or_default();
+        let kill = log.iter().find(|line| line.contains(&format!("Kill 'app-1000' ({pid})")));
+        let sizes = kill.is_some_and(|line| {
+            line.contains(" to free ") && line.contains("kB rss, ") && line.contains("kB swap")
+        });
+        run.check(
+            "the kill line is there, with its sizes",
+            sizes,
+            kill.cloned().unwrap_or_default(),
+        );
+        let reaped = log.iter().any(|line| {
+            line.contains(&format!("Process {pid} was reaped in "))
+                || line.contains(&format!("process_mrelease {pid} failed: No such process"))
+        });
+        run.check("the reap line is there", reaped, log.join("; "));
+        Ok(())
+    })?;
+    run.device.set_property(&format!("{NAMESPACE}.debug"), "false")?;
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! Memory runs out, in the ways that it does on devices.
+
+use crate::run::Run;
+use crate::run::Scenario;
+use crate::run::Swap;
+use crate::scenarios::BASE;
+use anyhow::Result;
+use serde_json::json;
+use std::time::Duration;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "falling-order",
+        title: "victims fall in oom_score_adj, one at a time",
+        core: true,
+        swap: Swap::Off,
+        script: falling_order,
+        ..BASE
+    },
+    Scenario {
+        name: "slow-growth",
+        title: "25 MiB/s without swap",
+        core: true,
+        compared: true,
+        swap: Swap::Off,
+        script: slow_growth,
+        ..BASE
+    },
+    Scenario {
+        name: "slow-growth-zram",
+        title: "25 MiB/s with zram",
+        core: true,
+        compared: true,
+        script: slow_growth_zram,
+        ..BASE
+    },
+    Scenario {
+        name: "spike",
+        title: "400 MB/s, as from a camera",
+        core: true,
+        compared: true,
+        script: spike,
+        ..BASE
+    },
+    Scenario {
+        name: "thrashing",
+        title: "the file cache no longer holds what is in use",
+        core: true,
+        compared: true,
+        swap: Swap::Off,
+        script: thrashing,
+        ..BASE
+    },
+    Scenario {
+        name: "launch-storm",
+        title: "20 apps started one after the other",
+        compared: true,
+        script: launch_storm,
+        ..BASE
+    },
+    Scenario {
+        name: "many-small",
+        title: "2,000 small processes",
+        // Page tables, stacks and the kernel's own share of each.
+        needs: Some((
+            "test $(grep -o '[0-9]*' /proc/meminfo | head -n 1) -gt 1000000",
+            "1 GB of memory",
+        )),
+        script: many_small,
+        ..BASE
+    },
+    Scenario {
+        name: "nothing-to-kill",
+        title: "pressure with nobody to kill: no busy loop",
+        script: nothing_to_kill,
+        ..BASE
+    },
+];
+
+/// The importances of a usual stage, in an order that is not theirs.
+const IMPORTANCES: [i32; 8] = [500, 900, 200, 800, 100, 950, 700, 905];
+
+/// Eight apps of a sixteenth of the memory each. Returns that size.
+fn eight_apps(run: &mut Run<'_>) -> Result<u64> {
+    let size = (run.available_mib / 16).max(4);
+    for adj in IMPORTANCES {
+        run.app(&format!("app-{adj}"), adj, size)?;
+    }
+    Ok(size)
+}
+
+/// Takes more than there is by so many apps' memory; the hog gets it all.
+fn outgrow(run: &mut Run<'_>, cache_mib: u64, apps: u64, speed: u64) -> Result<()> {
+    run.household(cache_mib)?;
+    let size = eight_apps(run)?;
+    let wanted = (run.available_mib + size * apps).saturating_sub(8 * size + cache_mib + 16);
+    let grown = run.press(wanted, speed, 0)?;
+    run.check("the hog reached its size", grown == wanted, format!("{grown} of {wanted} MiB"));
+    Ok(())
+}
+
+fn at_least(run: &mut Run<'_>, kills: usize) {
+    let deaths = run.deaths();
+    run.check("memory was made", deaths.len() >= kills, format!("{} deaths", deaths.len()));
+}
+
+fn falling_order(run: &mut Run<'_>) -> Result<()> {
+    run.household(40)?;
+    let size = eight_apps(run)?;
+    // The user goes home and comes back: the order is not that of registration, nor that of the first ranks.
+    let ranks = json!([
+        ["app-500", 920],
+        ["app-905", 250],
+        ["app-100", 990],
+        ["app-950", 700],
+        ["app-700", 0]
+    ]);
+    run.remote.order(json!({"do": "rank", "apps": ranks}))?;
+    run.press(run.available_mib + 8 * size, 40, 5)?;
+    let order = run.deaths();
+    let expected = ["app-100", "app-500", "app-900", "app-800"];
+    let first: Vec<&str> = order.iter().take(4).map(String::as_str).collect();
+    run.check(
+        "the first four died in the order of their last ranks",
+        first == expected,
+        format!("{order:?}"),
+    );
+    Ok(())
+}
+
+fn slow_growth(run: &mut Run<'_>) -> Result<()> {
+    outgrow(run, 40, 3, 25)?;
+    // What counts as available is an estimate of the kernel's, about one app too low here.
+    at_least(run, 2);
+    Ok(())
+}
+
+fn slow_growth_zram(run: &mut Run<'_>) -> Result<()> {
+    outgrow(run, 40, 3, 25)?;
+    at_least(run, 1);
+    Ok(())
+}
+
+fn spike(run: &mut Run<'_>) -> Result<()> {
+    outgrow(run, 40, 3, 400)?;
+    at_least(run, 1);
+    Ok(())
+}
+
+fn thrashing(run: &mut Run<'_>) -> Result<()> {
+    let cache = run.available_mib * 4 / 10;
+    run.household(cache)?;
+    let size = eight_apps(run)?;
+    let wanted = (run.available_mib + size).saturating_sub(8 * size + cache);
+    let grown = run.press(wanted, 25, 0)?;
+    run.check("the hog reached its size", grown == wanted, format!("{grown} of {wanted} MiB"));
+    at_least(run, 1);
+    Ok(())
+}
+
+/// Each new app takes the foreground; its predecessor falls to "previous", the one before that to "cached".
+fn launch_storm(run: &mut Run<'_>) -> Result<()> {
+    run.household(40)?;
+    let size = (run.available_mib / 12).max(4);
+    let (mut previous, mut cached) = (None::<String>, None::<String>);
+    for number in 0..20 {
+        let name = format!("launch-{number}");
+        if let Some(old) = cached.take() {
+            rank(run, &old, 900 + number)?;
+        }
+        if let Some(old) = previous.take() {
+            rank(run, &old, 700)?;
+            cached = Some(old);
+        }
+        run.app(&name, 0, size)?;
+        run.note(format!("start of {name}"));
+        previous = Some(name);
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let deaths = run.deaths();
+    run.check("room was made for 20 apps", deaths.len() >= 6, format!("{} deaths", deaths.len()));
+    Ok(())
+}
+
+/// A dead app keeps its rank.
+fn rank(run: &mut Run<'_>, name: &str, adj: i32) -> Result<()> {
+    let ranked = run.remote.order(json!({"do": "rank", "apps": [[name, adj]]}));
+    match ranked {
+        Err(_) if run.deaths().iter().any(|dead| dead == name) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn many_small(run: &mut Run<'_>) -> Result<()> {
+    run.household(40)?;
+    let mut waiting = Vec::new();
+    for number in 0..2000 {
+        let app = json!({"do": "spawn", "name": format!("small-{number}"), "adj": 900 + number % 100, "mib": 0});
+        waiting.push(run.remote.send(app)?);
+    }
+    for id in waiting {
+        run.remote.answer(id)?;
+    }
+    let before = run.look()?;
+    run.check("2,000 are registered", before.fds > 2000, format!("{} descriptors", before.fds));
+    let mib = run.available_mib;
+    run.press(mib, 50, 40)?;
+    at_least(run, 40);
+    Ok(())
+}
+
+fn nothing_to_kill(run: &mut Run<'_>) -> Result<()> {
+    run.household(run.available_mib * 3 / 10)?;
+    // For the time being, the user looks at something that may not be killed at all.
+    run.remote.order(json!({"do": "rank", "apps": [["foreground", -700]]}))?;
+    // Little enough for the swap to take it, too much for all to be in memory.
+    let wanted = run.available_mib * 9 / 10;
+    run.press(wanted, 50, 0)?;
+    let before = run.look()?;
+    run.note("looks at the daemon's costs for 5 s");
+    std::thread::sleep(Duration::from_secs(5));
+    let after = run.look()?;
+    let (cpu, wakeups) = (after.cpu_ms - before.cpu_ms, after.wakeups - before.wakeups);
+    run.check("the daemon did not spin", cpu < 1500, format!("{cpu} ms of CPU in 5 s"));
+    // Its shortest polling period is 10 ms.
+    run.check("it woke up to poll at most", wakeups < 750, format!("{wakeups} times in 5 s"));
+    run.check("nobody died", run.deaths().is_empty(), format!("{:?}", run.deaths()));
+    Ok(())
+}

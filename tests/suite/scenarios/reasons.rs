@@ -1,0 +1,158 @@
+//! Each reason to kill, brought about for real and told by its number in the daemon's event records.
+
+use crate::remote::is;
+use crate::run::Run;
+use crate::run::Scenario;
+use crate::run::Swap;
+use crate::scenarios::BASE;
+use anyhow::Context;
+use anyhow::Result;
+use std::time::Duration;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "reason-after-kill",
+        title: "a kill that does not help: reason 0",
+        script: after_kill,
+        ..BASE
+    },
+    Scenario {
+        name: "reason-stall",
+        title: "all tasks stand still: reason 1",
+        script: stall,
+        ..BASE
+    },
+    Scenario { name: "reason-swap", title: "the swap fills up: reason 3", script: swap, ..BASE },
+    Scenario {
+        name: "reason-thrashing",
+        title: "file pages come back as fast as they go: reason 4 or 5",
+        swap: Swap::Off,
+        script: thrashing,
+        ..BASE
+    },
+    Scenario {
+        name: "anonymous-only",
+        title: "neither swap nor file cache: nothing stalls, reason 8",
+        core: true,
+        swap: Swap::Off,
+        script: anonymous_only,
+        ..BASE
+    },
+];
+
+const NAMESPACE: &str = "persist.device_config.lmkd_native";
+
+/// Runs `script` with other tunables, and sets them back to their defaults.
+fn with(
+    run: &mut Run<'_>,
+    tunables: &[(&str, &str, &str)],
+    script: impl FnOnce(&mut Run<'_>) -> Result<()>,
+) -> Result<()> {
+    for (name, value, _) in tunables {
+        run.device.set_property(&format!("{NAMESPACE}.{name}"), value)?;
+    }
+    // init has the daemon read them again.
+    std::thread::sleep(Duration::from_secs(1));
+    let done = script(run);
+    for (name, _, default) in tunables {
+        run.device.set_property(&format!("{NAMESPACE}.{name}"), default)?;
+    }
+    done
+}
+
+/// The numbers of this scenario's reasons: the sixth value of each record, `killinfo: [PID,UID,...]`.
+fn reasons(run: &Run<'_>) -> Result<Vec<i64>> {
+    let events = run.remote.since(run.mark);
+    let ours: Vec<i64> = events
+        .iter()
+        .filter(|event| is(event, "app"))
+        .filter_map(|event| event["pid"].as_i64())
+        .collect();
+    let text = run.device.shell("logcat -d -b events -s killinfo")?;
+    let mut reasons = Vec::new();
+    for line in text.lines() {
+        let Some((_, list)) = line.split_once("killinfo") else { continue };
+        let list = list.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+        let (list, _) = list.with_context(|| format!("no list in {line:?}"))?;
+        let values: Vec<&str> = list.split(',').collect();
+        anyhow::ensure!(values.len() == 38, "{} values in {line:?}", values.len());
+        let pid: i64 = values[0].parse().context("pid")?;
+        if ours.contains(&pid) {
+            reasons.push(values[5].parse().context("reason")?);
+        }
+    }
+    Ok(reasons)
+}
+
+fn seen(run: &mut Run<'_>, any_of: &[i64]) -> Result<()> {
+    let reasons = reasons(run)?;
+    let seen = reasons.iter().any(|reason| any_of.contains(reason));
+    run.check("the reason was seen", seen, format!("{reasons:?}, wanted {any_of:?}"));
+    Ok(())
+}
+
+/// Six apps, each a fourteenth of the memory.
+fn six_apps(run: &mut Run<'_>) -> Result<u64> {
+    let size = run.available_mib / 14;
+    for adj in [900, 800, 700, 500, 400, 250] {
+        run.app(&format!("app-{adj}"), adj, size)?;
+    }
+    Ok(size)
+}
+
+/// The first to go are too small to make room.
+fn after_kill(run: &mut Run<'_>) -> Result<()> {
+    run.household(40)?;
+    let size = six_apps(run)?;
+    for number in 0..8 {
+        run.app(&format!("small-{number}"), 950 + number, 1)?;
+    }
+    run.press(run.available_mib + 8 * size, 400, 10)?;
+    seen(run, &[0])
+}
+
+fn stall(run: &mut Run<'_>) -> Result<()> {
+    with(run, &[("psi_complete_stall_ms", "70", "700")], |run| {
+        run.household(run.available_mib / 4)?;
+        let size = six_apps(run)?;
+        run.press(run.available_mib + 6 * size, 100, 3)?;
+        seen(run, &[1])
+    })
+}
+
+/// Without the reasons that may come before swap is low: a stall, and low memory alone.
+fn swap(run: &mut Run<'_>) -> Result<()> {
+    let others = [("psi_complete_stall_ms", "0", "700"), ("lowmem_min_oom_score", "1001", "701")];
+    with(run, &others, |run| {
+        run.household(40)?;
+        let size = six_apps(run)?;
+        run.press(run.available_mib + 8 * size, 25, 3)?;
+        seen(run, &[3])
+    })
+}
+
+/// Without kills for low memory alone, which would come first.
+fn thrashing(run: &mut Run<'_>) -> Result<()> {
+    with(run, &[("lowmem_min_oom_score", "1001", "701")], |run| {
+        run.household(run.available_mib * 4 / 10)?;
+        let size = six_apps(run)?;
+        run.press(run.available_mib + 6 * size, 25, 3)?;
+        let reasons = reasons(run)?;
+        let first = reasons.first().is_some_and(|reason| [4, 5].contains(reason));
+        run.check("the first kill is for thrashing", first, format!("{reasons:?}"));
+        run.check("low memory alone is no reason", !reasons.contains(&8), format!("{reasons:?}"));
+        Ok(())
+    })
+}
+
+fn anonymous_only(run: &mut Run<'_>) -> Result<()> {
+    run.household(0)?;
+    let size = six_apps(run)?;
+    run.device.shell("echo 3 >/proc/sys/vm/drop_caches")?;
+    let wanted = (run.available_mib + 4 * size).saturating_sub(6 * size + 16);
+    let grown = run.press(wanted, 25, 0)?;
+    run.check("the hog reached its size", grown == wanted, format!("{grown} of {wanted} MiB"));
+    let deaths = run.deaths();
+    run.check("memory was made", deaths.len() >= 3, format!("{deaths:?}"));
+    seen(run, &[8])
+}

@@ -1,0 +1,89 @@
+//! The scenario suite: real memory pressure on a device that adb reaches, by a real daemon that its init starts.
+//!
+//! ANDROID_SERIAL names the device: a phone with a userdebug build, Cuttlefish, or the pocket device of tests/pocket.
+//! The suite installs the daemon, runs scenarios, writes one story a scenario (see `story.rs`) and puts everything
+//! back, also when it is interrupted. `suite --help` lists the options. Exit status: 0 all scenarios passed, 1 some did
+//! not or could not run, 2 bad arguments.
+
+mod adb;
+mod args;
+mod compare;
+mod install;
+mod interrupt;
+mod judge;
+mod play;
+mod remote;
+mod run;
+mod scenarios;
+mod story;
+
+use crate::adb::Device;
+use crate::args::Args;
+use crate::args::Command;
+use crate::install::Installation;
+use crate::run::Guard;
+use anyhow::Context;
+use anyhow::Result;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match Args::parse(std::env::args().skip(1)) {
+        Ok(Command::Say(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Run(args)) => match test(&args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("suite: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(error) => {
+            eprintln!("suite: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether every scenario passed.
+fn test(args: &Args) -> Result<bool> {
+    interrupt::watch()?;
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let device = Device::connect()?;
+    let mut installation = match &args.daemon {
+        Some(daemon) => {
+            Some(Installation::new(&device, daemon, &args.rc, args.replace, &args.out)?)
+        }
+        None => None,
+    };
+    let mut passed = true;
+    let mut stories = Vec::new();
+    for guard in args.guards() {
+        let done = play::all(&device, args, guard, &mut stories);
+        match done {
+            // Of the others only the figures count.
+            Ok(all) => passed &= all || guard != Guard::Lmkd,
+            Err(error) => {
+                eprintln!("suite: {}: {error:#}", guard.name());
+                passed = false;
+                break;
+            }
+        }
+    }
+    if let Some(command) = args.then.as_ref().filter(|_| interrupt::check().is_ok()) {
+        let status = std::process::Command::new("sh").args(["-c", command]).status()?;
+        println!("{} {command}", if status.success() { "pass" } else { "fail" });
+        passed &= status.success();
+    }
+    if let Some(installation) = &mut installation {
+        installation.restore();
+    }
+    if args.compare {
+        let table = compare::table(&stories);
+        print!("\n{table}");
+        std::fs::write(args.out.join("comparison.md"), table)?;
+    }
+    Ok(passed)
+}
