@@ -167,7 +167,7 @@ fn settings_or_monitors_that_are_refused_leave_what_was_before() {
     let args = [
         format!("--psi={}", file.display()),
         format!("--props={}", props.display()),
-        "--set=psi_complete_stall_ms=20".to_owned(),
+        "--set=psi_complete_stall_ms=3".to_owned(),
         "--set=psi_partial_stall_ms=0".to_owned(),
     ];
     let mut daemon = Daemon::start(&args.each_ref().map(String::as_str));
