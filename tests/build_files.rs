@@ -148,10 +148,18 @@ fn every_file_that_android_bp_names_is_there() {
                 assert!(root().join(&file).is_file(), "{}: no {file}", module.text("name"));
             }
         }
-        for property in ["test_config", "src", "fuzz_config.dictionary"] {
+        for property in ["test_config", "src", "dictionary"] {
             let file = module.text(property);
             assert!(root().join(file).exists(), "{}: no {file}", module.text("name"));
         }
+    }
+}
+
+#[test]
+fn every_property_is_one_that_the_type_of_the_module_takes() {
+    for module in soong() {
+        let refused = blueprint::properties::refused(&module);
+        assert!(refused.is_empty(), "{} {}: {refused:?}", module.kind, module.text("name"));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reads Android.bp: the part of the Blueprint language that a file without variables needs.
 
+pub mod properties;
+
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::str::Chars;
