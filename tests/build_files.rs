@@ -3,6 +3,8 @@
 
 mod blueprint;
 
+use blueprint::sources;
+use blueprint::sources::Source;
 use blueprint::Module;
 use std::collections::BTreeSet;
 use std::fs;
@@ -252,11 +254,33 @@ fn aosp_has_every_crate_that_the_device_build_links() {
     }
 }
 
+/// The files that Soong compiles for a Rust module.
+fn sources(module: &Module) -> Vec<Source> {
+    let root_file = module.texts("srcs").into_iter().next().unwrap_or_default();
+    sources::of_crate(&root().join(root_file), module.kind.starts_with("rust_test"))
+}
+
+fn built_by_rustc() -> Vec<Module> {
+    let mut modules = soong();
+    modules.retain(|module| module.kind.starts_with("rust_") && module.kind != "rust_defaults");
+    modules
+}
+
 #[test]
 fn both_builds_have_one_version() {
     let version = cargo()["package"]["version"].as_str().unwrap().to_owned();
-    for program in ["lmkd_rs", "lmkctl"] {
-        assert_eq!(module(program).text("cargo_pkg_version"), version, "{program}");
+    for module in built_by_rustc() {
+        let name = module.text("name");
+        let set = module.text("cargo_pkg_version");
+        assert!(set.is_empty() || set == version, "{name}: version {set}");
+        assert_eq!(module.is("cargo_env_compat"), !set.is_empty(), "{name}: each needs the other");
+        for source in sources(&module) {
+            for variable in source.cargo_variables() {
+                let file = source.path.display();
+                assert_eq!(variable, "PKG_VERSION", "{name}, {file}: Soong sets none other");
+                assert!(!set.is_empty(), "{name}, {file}: has Soong no cargo_pkg_version to set");
+            }
+        }
     }
 }
 
@@ -314,10 +338,6 @@ fn soong_builds_every_test_that_it_can() {
 fn soong_can_build_the_unit_tests() {
     let crates = required_crates(cargo()["dev-dependencies"].as_table().unwrap());
     let files = rust_files("src");
-    // The one variable that Android.bp has Soong set.
-    let known = |text: String| text.replace("\"CARGO_PKG_VERSION\"", "");
-    let asks_cargo = |file: &PathBuf| known(fs::read_to_string(file).unwrap()).contains("\"CARGO_");
-    assert_eq!(files.iter().find(|file| asks_cargo(file)), None, "Soong sets no such variable");
     let used = modules_used(&files, &crates);
     for name in ["liblmkd_rs_device_tests", "liblmkd_rs_host_tests"] {
         let missing: Vec<_> = used.difference(&rustlibs(&module(name))).cloned().collect();

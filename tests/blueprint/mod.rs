@@ -1,6 +1,7 @@
 //! Reads Android.bp: the part of the Blueprint language that a file without variables needs.
 
 pub mod properties;
+pub mod sources;
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -32,6 +33,11 @@ pub struct Module {
 }
 
 impl Module {
+    /// Whether a property is set to true.
+    pub fn is(&self, property: &str) -> bool {
+        self.properties.get(property) == Some(&Value::Bool(true))
+    }
+
     /// The text at a property, or an empty one.
     pub fn text(&self, property: &str) -> &str {
         match self.properties.get(property) {
