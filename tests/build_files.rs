@@ -6,6 +6,7 @@ mod blueprint;
 use blueprint::sources;
 use blueprint::sources::Source;
 use blueprint::Module;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -124,13 +125,6 @@ fn modules_used(files: &[PathBuf], crates: &BTreeSet<String>) -> BTreeSet<String
     used.map(|krate| module_of(krate)).collect()
 }
 
-fn crates_of_every_build() -> BTreeSet<String> {
-    let mut crates = required_crates(cargo()["dependencies"].as_table().unwrap());
-    // The package's own library, to its programs.
-    crates.insert("lmkd".to_owned());
-    crates
-}
-
 /// Crates that a feature switches on.
 fn crates_of_feature(name: &str) -> BTreeSet<String> {
     let cargo = cargo();
@@ -177,42 +171,50 @@ fn both_builds_use_one_edition_and_the_device_build_no_feature() {
     }
 }
 
-/// Every crate that these files use is linked, and what is linked is a crate of Cargo.toml.
-fn assert_links(name: &str, files: &[PathBuf], all: &BTreeSet<String>) {
-    let own = |lib: String| if lib == "liblmkd" { "liblmkd_rs".to_owned() } else { lib };
-    let mut used: BTreeSet<_> = modules_used(files, all).into_iter().map(own).collect();
-    used.remove(name);
-    let all: BTreeSet<_> = all.iter().map(|krate| own(module_of(krate))).collect();
-    let linked = rustlibs(&module(name));
-    let missing: Vec<_> = used.difference(&linked).collect();
-    assert!(missing.is_empty(), "{name}: add {missing:?} to its rustlibs in Android.bp");
-    let unknown: Vec<_> = linked.difference(&all).collect();
-    assert!(unknown.is_empty(), "{name}: Cargo.toml has no crate for {unknown:?}");
+/// Every crate that Cargo.toml names, by the name of Soong's module.
+fn known_crates() -> BTreeMap<String, String> {
+    let cargo = cargo();
+    let mut tables = vec![&cargo["dependencies"], &cargo["dev-dependencies"]];
+    tables
+        .extend(cargo["target"].as_table().unwrap().values().map(|target| &target["dependencies"]));
+    let named = tables.into_iter().flat_map(|table| table.as_table().unwrap().keys().cloned());
+    let mut crates: BTreeMap<_, _> = named.map(|krate| (module_of(&krate), krate)).collect();
+    // The package's own library, to its programs.
+    crates.insert("liblmkd_rs".to_owned(), "lmkd".to_owned());
+    crates
 }
 
 #[test]
-fn the_library_links_the_crates_that_its_sources_use() {
-    let mut files = rust_files("src");
-    files
-        .retain(|file| !file.ends_with("src/main.rs") && !file.starts_with(root().join("src/bin")));
-    assert_links("liblmkd_rs", &files, &crates_of_every_build());
+fn every_module_links_the_crates_that_its_sources_use_and_no_others() {
+    let crates = known_crates();
+    let mut wrong = Vec::new();
+    for module in built_by_rustc() {
+        let name = module.text("name");
+        let sources = sources(&module);
+        let own = if module.text("crate_name") == "lmkd" { "liblmkd_rs" } else { "" };
+        let used: BTreeSet<_> = crates
+            .iter()
+            .filter(|(_, krate)| sources.iter().any(|source| source.uses(krate)))
+            .map(|(lib, _)| lib.clone())
+            .filter(|lib| lib != own)
+            .collect();
+        let mut linked = rustlibs(&module);
+        linked.extend(module.texts("target.android.rustlibs"));
+        let missing: Vec<_> = used.difference(&linked).collect();
+        let idle: Vec<_> = linked.difference(&used).collect();
+        if linked != used {
+            wrong.push(format!("{name}: needs {missing:?}, does not use {idle:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "rustlibs in Android.bp: {wrong:#?}");
+}
 
+#[test]
+fn what_only_android_has_is_linked_only_there() {
     let android = cargo()["target"]["cfg(target_os = \"android\")"]["dependencies"].clone();
     let expected: Vec<_> =
         required_crates(android.as_table().unwrap()).iter().map(|krate| module_of(krate)).collect();
     assert_eq!(module("liblmkd_rs").texts("target.android.rustlibs"), expected);
-}
-
-#[test]
-fn the_daemon_links_the_crates_that_its_sources_use() {
-    assert_links("lmkd_rs", &[root().join("src/main.rs")], &crates_of_every_build());
-}
-
-#[test]
-fn the_tool_links_the_crates_that_its_sources_use() {
-    let mut crates = crates_of_every_build();
-    crates.extend(crates_of_feature("lmkctl"));
-    assert_links("lmkctl", &rust_files("src/bin/lmkctl"), &crates);
 }
 
 #[test]
