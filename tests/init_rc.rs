@@ -5,8 +5,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
-const RC: &str = include_str!("../init/lmkd_rs.rc");
+/// Read when the test runs: Soong knows of no file that is compiled in except sources, and lays this
+/// one beside the test. Cargo runs tests in the package's folder.
+fn rc() -> &'static str {
+    static RC: OnceLock<String> = OnceLock::new();
+    RC.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let folders = std::iter::once(PathBuf::new())
+            .chain(test.ancestors().skip(1).map(Path::to_owned))
+            .map(|folder| folder.join("init/lmkd_rs.rc"));
+        let file = folders.into_iter().find(|file| file.is_file()).expect("init/lmkd_rs.rc");
+        fs::read_to_string(file).unwrap()
+    })
+}
 
 /// Options of a service with the least and most arguments they take: init's `service_parser.cpp`,
 /// Android 16.
@@ -60,7 +76,7 @@ struct Section {
 fn sections() -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for line in
-        RC.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+        rc().lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
     {
         let words: Vec<_> = line.split_whitespace().collect();
         if line.starts_with(' ') {

@@ -27,6 +27,14 @@ impl Source {
         with("::") || self.code.contains(&format!("use {name};"))
     }
 
+    /// The files that this takes in when it is compiled, as it names them.
+    pub fn included(&self) -> Vec<&str> {
+        let files = ["include!(\"", "include_bytes!(\"", "include_str!(\""]
+            .into_iter()
+            .flat_map(|include| self.code.split(include).skip(1));
+        files.filter_map(|rest| rest.split('"').next()).collect()
+    }
+
     /// The variables of Cargo's that this wants when it is compiled.
     pub fn cargo_variables(&self) -> Vec<&str> {
         let wanted = self.code.split("env!(\"CARGO_").skip(1);
