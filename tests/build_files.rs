@@ -6,6 +6,7 @@ mod blueprint;
 use blueprint::sources;
 use blueprint::sources::Source;
 use blueprint::Module;
+use blueprint::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
@@ -362,6 +363,21 @@ fn soong_can_build_the_unit_tests() {
         let missing: Vec<_> = used.difference(&rustlibs(&module(name))).cloned().collect();
         assert!(missing.is_empty(), "{name}: add {missing:?} to its rustlibs in Android.bp");
     }
+}
+
+#[test]
+fn device_programs_bring_their_crates_along() {
+    // A dylib of a crate is on a device only where some module of the image links it, and the suite
+    // pushes its programs alone.
+    for module in soong().iter().filter(|module| module.kind == "rust_binary") {
+        assert!(module.is("prefer_rlib"), "{}", module.text("name"));
+    }
+}
+
+#[test]
+fn what_drives_a_device_is_no_unit_test_of_the_host() {
+    let suite = module("lmkd_rs_suite_test");
+    assert_eq!(suite.value("test_options.unit_test"), Some(&Value::Bool(false)));
 }
 
 #[test]

@@ -33,32 +33,34 @@ pub struct Module {
 }
 
 impl Module {
+    /// What stands at a property, through maps by dots.
+    pub fn value(&self, path: &str) -> Option<&Value> {
+        let (maps, last) =
+            path.rsplit_once('.').map_or((None, path), |(maps, last)| (Some(maps), last));
+        let mut map = &self.properties;
+        for name in maps.into_iter().flat_map(|maps| maps.split('.')) {
+            let Some(Value::Map(inner)) = map.get(name) else { return None };
+            map = inner;
+        }
+        map.get(last)
+    }
+
     /// Whether a property is set to true.
-    pub fn is(&self, property: &str) -> bool {
-        self.properties.get(property) == Some(&Value::Bool(true))
+    pub fn is(&self, path: &str) -> bool {
+        self.value(path) == Some(&Value::Bool(true))
     }
 
     /// The text at a property, or an empty one.
-    pub fn text(&self, property: &str) -> &str {
-        match self.properties.get(property) {
+    pub fn text(&self, path: &str) -> &str {
+        match self.value(path) {
             Some(Value::Text(text)) => text,
             _ => "",
         }
     }
 
-    /// The texts listed at a property, through maps by dots; none if there is no such property.
+    /// The texts listed at a property; none if there is no such property.
     pub fn texts(&self, path: &str) -> Vec<String> {
-        let mut map = &self.properties;
-        let mut last = None;
-        for name in path.split('.') {
-            last = map.get(name);
-            match last {
-                Some(Value::Map(inner)) => map = inner,
-                Some(_) => {}
-                None => return Vec::new(),
-            }
-        }
-        let Some(Value::List(list)) = last else { return Vec::new() };
+        let Some(Value::List(list)) = self.value(path) else { return Vec::new() };
         let texts = list.iter().map(|item| match item {
             Value::Text(text) => text.clone(),
             other => panic!("{path}: {other:?} in a list of texts"),
