@@ -64,18 +64,36 @@ impl PidFd {
         sys::pidfd::pidfd_send_signal(self.0.as_fd(), libc::SIGKILL)
     }
 
-    /// Whether the process has not been reaped yet, so that its id still means it.
+    /// Whether the process is there and has not exited, which proves that its id is still its own:
+    /// an id is free only once its process has been reaped. Of one that has exited this is false,
+    /// though it keeps its id until then.
+    ///
+    /// A poll, not a signal 0: for that SELinux wants `process:signull`, which Android's policy does
+    /// not give to lmkd.
     #[must_use]
     pub fn holds_its_pid(&self) -> bool {
-        !matches!(sys::pidfd::pidfd_send_signal(self.0.as_fd(), 0), Err(Errno::SRCH))
+        self.poll() == Some(PollFlags::empty())
     }
 
     /// Whether all its threads have exited. Does not wait.
     #[must_use]
     pub fn has_exited(&self) -> bool {
+        self.poll().is_some_and(|seen| !seen.is_empty())
+    }
+
+    /// Whether its parent has taken note of its exit. Before Linux 6.9 the kernel does not tell, and
+    /// this is false.
+    #[must_use]
+    pub fn was_reaped(&self) -> bool {
+        self.poll().is_some_and(|seen| seen.contains(PollFlags::HUP))
+    }
+
+    /// What poll(2) says now; None if it fails.
+    fn poll(&self) -> Option<PollFlags> {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1))
+        rustix::event::poll(&mut fds, Some(&now)).ok()?;
+        Some(fds[0].revents())
     }
 
     /// How the process ended, if it has and the kernel tells (Linux 6.15, once it was reaped).
@@ -157,6 +175,23 @@ mod tests {
         assert!(!pidfd.holds_its_pid());
         assert!(matches!(pidfd.exit(), None | Some(Exit::Signal(libc::SIGKILL))));
         assert_eq!(pidfd.kill(), Err(Errno::SRCH));
+    }
+
+    #[test]
+    fn an_id_is_not_trusted_from_the_exit_on_and_free_from_the_reaping_on() {
+        let (mut child, pidfd) = child("sleep", "60");
+        assert!(pidfd.holds_its_pid());
+        assert!(!pidfd.was_reaped());
+        pidfd.kill().unwrap();
+        let mut exit = [PollFd::new(&pidfd, PollFlags::IN)];
+        rustix::event::poll(&mut exit, None).unwrap();
+        assert!(pidfd.has_exited());
+        assert!(!pidfd.holds_its_pid());
+        assert!(!pidfd.was_reaped(), "its parent has not waited for it");
+        child.wait().unwrap();
+        assert!(!pidfd.holds_its_pid());
+        // Whoever tells exit statuses, from 6.15 on, tells this too.
+        assert!(pidfd.was_reaped() || !PidFd::kernel_tells_exit());
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl Guard {
         let (stat, group) = (None, None);
         let victim = Victim { pid, uid, adj, name, state, rss, swap, threads, stat, group };
         // What was read is of the process that the pidfd means, if that still has the id.
-        if pidfd.has_exited() || !pidfd.holds_its_pid() {
+        if !pidfd.holds_its_pid() {
             return Err(KillError::Gone);
         }
         let why = Stuck { ran_ms };

@@ -166,7 +166,7 @@ impl Killer {
     #[must_use]
     pub fn is_over(&self, id: FlightId) -> bool {
         self.flight(id).is_some_and(|flight| {
-            flight.moments.exited.is_some() && !(self.tells_exit && flight.pidfd.holds_its_pid())
+            flight.moments.exited.is_some() && (flight.pidfd.was_reaped() || !self.tells_exit)
         })
     }
 
@@ -185,7 +185,7 @@ impl Killer {
         self.flights.iter().flatten().any(|flight| {
             flight.victim.pid == pid
                 && flight.moments.exited.is_none()
-                && flight.pidfd.holds_its_pid()
+                && !flight.pidfd.was_reaped()
         })
     }
 

@@ -17,6 +17,7 @@ use clap::Command;
 use lmkd::kernel::process::ProcDir;
 use lmkd::pidfd::Exit;
 use lmkd::pidfd::PidFd;
+use lmkd::sys::pidfd::pidfd_send_signal;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 use serde_json::json;
 use serde_json::Value;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
@@ -186,8 +188,10 @@ impl Process {
         // From the state on, the third field of proc_pid_stat(5).
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split_whitespace().collect();
         let code: i32 = fields.get(52 - 3)?.parse().ok()?;
-        // After the reading: the file was this very process's.
-        let told = fields.first() == Some(&"Z") && code != 0 && self.pidfd.holds_its_pid();
+        // After the reading: the file was this very process's, if that has not been reaped. Signal 0
+        // tells on every kernel, and of a reaped process before it asks whether it may.
+        let reaped = || pidfd_send_signal(self.pidfd.as_fd(), 0) == Err(Errno::SRCH);
+        let told = fields.first() == Some(&"Z") && code != 0 && !reaped();
         told.then(|| Exit::from_wait(code))
     }
 }
