@@ -10,6 +10,7 @@ use crate::recorder::wire;
 use crate::recorder::Duties;
 use crate::recorder::Header;
 use crate::recorder::Journal;
+use crate::sys::uname;
 use crate::units::PageSize;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -52,12 +53,13 @@ fn listen(path: &Path) -> Option<OwnedFd> {
 }
 
 fn header(options: &Options, page: PageSize) -> Header {
-    let read = |file| std::fs::read(Path::new("/proc/sys/kernel").join(file)).unwrap_or_default();
+    // Every SELinux domain may read this one, unlike its neighbours.
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Header {
         version: Text::new(env!("CARGO_PKG_VERSION").as_bytes()),
-        kernel: Text::new(read("osrelease").trim_ascii()),
+        kernel: Text::new(uname::release(&mut [0; uname::RELEASE])),
         page,
-        boot: Text::new(read("random/boot_id").trim_ascii()),
+        boot: Text::new(boot.trim_ascii()),
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         started: MonoTime::now(),
         wall_ns: 0,

@@ -112,7 +112,7 @@ records! {
 pub struct Header {
     /// The daemon's version.
     pub version: Text<24>,
-    /// `/proc/sys/kernel/osrelease`.
+    /// The kernel's release, by uname(2).
     pub kernel: Text<64>,
     /// The kernel's page size.
     pub page: PageSize,

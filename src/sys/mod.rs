@@ -18,6 +18,7 @@ pub mod ring;
 pub mod sched;
 pub mod signal;
 pub mod socket;
+pub mod uname;
 pub mod words;
 
 use rustix::io::Errno;
