@@ -14,6 +14,7 @@ use crate::sys::uname;
 use crate::units::PageSize;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// Android's user `system`.
 const SYSTEM_UID: u32 = 1000;
@@ -26,8 +27,7 @@ pub(super) fn start_scribe(
     page: PageSize,
 ) {
     let socket = settings.socket();
-    let path = options.ctl.clone().unwrap_or_else(|| wire::path_beside(socket));
-    let listener = listen(&path);
+    let listener = listen(own_path(options.ctl.as_deref(), socket, device::is_android()));
     let mut users = vec![rustix::process::geteuid().as_raw()];
     if device::is_android() {
         users.push(SYSTEM_UID);
@@ -44,12 +44,27 @@ pub(super) fn start_scribe(
     }
 }
 
+/// Where the daemon makes a socket itself if init has made none. On Android only where it was told
+/// to: in /dev/socket nobody but init may.
+fn own_path(asked: Option<&Path>, socket: &Path, is_android: bool) -> Option<PathBuf> {
+    match asked {
+        Some(path) => Some(path.to_owned()),
+        None => (!is_android).then(|| wire::path_beside(socket)),
+    }
+}
+
 /// The socket that init handed over, else one of its own.
-fn listen(path: &Path) -> Option<OwnedFd> {
-    handover::from_init(wire::VARIABLE, wire::ANDROID_PATH)
-        .and_then(|from_init| from_init.map_or_else(|| handover::open(path), Ok))
-        .map_err(|error| log::warn!("no operator's socket, lmkctl cannot ask: {error}"))
-        .ok()
+fn listen(own: Option<PathBuf>) -> Option<OwnedFd> {
+    let opened = match (handover::from_init(wire::VARIABLE, wire::ANDROID_PATH), own) {
+        (Ok(None), Some(path)) => handover::open(&path).map(Some),
+        (from_init, _) => from_init,
+    };
+    match opened {
+        Ok(Some(socket)) => return Some(socket),
+        Ok(None) => log::info!("init has made no operator's socket, lmkctl cannot ask"),
+        Err(error) => log::warn!("no operator's socket, lmkctl cannot ask: {error}"),
+    }
+    None
 }
 
 fn header(options: &Options, page: PageSize) -> Header {
@@ -65,5 +80,21 @@ fn header(options: &Options, page: PageSize) -> Header {
         wall_ns: 0,
         dry_run: options.dry_run,
         adopt: options.adopt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_android_only_init_makes_the_operators_socket() {
+        let socket = Path::new("/dev/socket/lmkd");
+        assert_eq!(own_path(None, socket, true), None);
+        let asked = Path::new("/data/local/tmp/ctl");
+        assert_eq!(own_path(Some(asked), socket, true).as_deref(), Some(asked));
+        let run = Path::new("/run/lmkd/lmkd.sock");
+        let beside = Path::new("/run/lmkd/lmkd.sock.ctl");
+        assert_eq!(own_path(None, run, false).as_deref(), Some(beside));
     }
 }
