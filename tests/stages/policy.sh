@@ -45,6 +45,53 @@ transition_exists() {
         sesearch -A -s lmkd -t lmkd_exec -c file -p entrypoint $work/policy | grep -q entrypoint
 }
 
+# granted TYPE CLASS PERMISSION: whether the domain lmkd has it.
+granted() {
+    [ -n "$(sesearch -A -s lmkd -t "$1" -c "$2" -p "$3" $work/policy)" ]
+}
+
+# table FILE: its lines without remarks.
+table() {
+    grep -vE '^(#|$)' "$stub/$1"
+}
+
+needs_are_granted() {
+    local what type class permissions permission lacking=0
+    while read -r what type class permissions; do
+        for permission in ${permissions//,/ }; do
+            granted "$type" "$class" "$permission" || { echo "$what: no $permission on $type:$class"; lacking=1; }
+        done
+    done < <(table needs)
+    return $lacking
+}
+
+# The daemon's code as a device runs it, without tests and remarks.
+daemon_code() {
+    find src -name '*.rs' ! -path 'src/bin/*' ! -path 'src/pages/*' ! -name tests.rs \
+        ! -path src/config/stand_in.rs -exec awk '
+            { sub("//.*", "") }
+            test && /^(pub.* )?mod .*\{$/ { exit }
+            { test = /^#\[cfg\(test\)\]/ || test && /^#/; print }' {} \;
+}
+
+every_path_is_known() {
+    local path unknown=0
+    grep -q '"/proc/vmstat"' $work/code || { echo "this is not the daemon's code"; return 1; }
+    while read -r path; do
+        table needs | grep -q "^$path " || { echo "$path: which label has it?"; unknown=1; }
+    done < <(grep -oE '"/(proc|sys|dev)[^" ]*"' $work/code | tr -d '"' | sort -u)
+    return $unknown
+}
+
+nothing_refused_is_done() {
+    local type class permission pattern done=0
+    while read -r type class permission pattern; do
+        ! granted "$type" "$class" "$permission" || { echo "the stub grants $permission on $type:$class"; done=1; }
+        ! grep -E "$pattern" $work/code || { echo "wants $permission on $type:$class"; done=1; }
+    done < <(table refused)
+    return $done
+}
+
 check "the policy compiles" compile $work/policy
 check "a domain of our own is refused" neverallow_refuses
 check "every label exists" sefcontext_compile -p $work/policy -o $work/file_contexts.bin $contexts
@@ -56,3 +103,7 @@ check "the operator's socket is labelled as the daemon's" \
     label_is /dev/socket/lmkctl u:object_r:lmkd_socket:s0 socket
 check "no other file gets a label" not_labelled /system/bin/lmkd_rs_other
 check "init enters the domain lmkd" transition_exists
+check "what the daemon does is granted" needs_are_granted
+daemon_code >$work/code
+check "every path that the daemon opens has been asked about" every_path_is_known
+check "nothing is done that the platform refuses" nothing_refused_is_done
