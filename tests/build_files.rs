@@ -304,6 +304,30 @@ fn nothing_is_compiled_in_that_soong_does_not_know_of() {
     }
 }
 
+/// Where code is chosen for Android when it is compiled: bionic's properties, logd's library, the C
+/// library's heap. Everything else asks `device::is_android()`, so that it runs on the stand-in too.
+const SEAMS: &[&str] = &[
+    "src/config/mod.rs",
+    "src/config/source.rs",
+    "src/device.rs",
+    "src/logging/mod.rs",
+    "src/sys/heap.rs",
+    "src/sys/mod.rs",
+];
+
+#[test]
+fn code_is_chosen_for_an_operating_system_at_the_seams_alone() {
+    let found: BTreeSet<_> = rust_files("src")
+        .into_iter()
+        .filter(|file| {
+            let text = fs::read_to_string(file).unwrap();
+            text.lines().any(|line| line.contains("cfg") && line.contains("target_os"))
+        })
+        .map(|file| file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(found, SEAMS.iter().map(|file| (*file).to_owned()).collect());
+}
+
 #[test]
 fn the_library_has_the_name_that_soong_demands() {
     let library = module("liblmkd_rs");

@@ -5,6 +5,7 @@ use lmkd::config;
 use lmkd::config::Mode;
 use lmkd::config::Options;
 use lmkd::control::handover;
+use lmkd::device;
 use lmkd::recorder::client::Client;
 use lmkd::recorder::client::ClientError;
 use lmkd::recorder::wire;
@@ -198,7 +199,7 @@ impl Subject {
 
     /// On Android: SELinux grants the domain `lmkd` what the daemon needs, and no other.
     fn examine_domain(&self) -> Option<Finding> {
-        if !cfg!(target_os = "android") {
+        if !device::is_android() {
             return None;
         }
         let context = self.file("attr/current");
