@@ -360,7 +360,9 @@ fn soong_builds_every_test_that_it_can() {
         .filter(|module| module.kind.starts_with("rust_test"))
         .flat_map(|module| module.texts("srcs"))
         .collect();
-    assert!(in_soong.contains("src/lib.rs"));
+    for root_file in ["src/lib.rs", "src/bin/lmkctl/main.rs"] {
+        assert!(in_soong.contains(root_file), "the unit tests of {root_file}");
+    }
     for entry in fs::read_dir(root().join("tests")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|end| end != "rs") {
@@ -405,17 +407,81 @@ fn what_drives_a_device_is_no_unit_test_of_the_host() {
 }
 
 #[test]
-fn test_mapping_names_modules_that_exist() {
-    // In the stock lmkd's project, which stays in the tree for its libraries.
-    const STOCK: &[&str] = &["lmkd_tests"];
-    let ours: BTreeSet<_> = soong().iter().map(|module| module.text("name").to_owned()).collect();
-    let mapping: serde_json::Value = serde_json::from_str(&read("TEST_MAPPING")).unwrap();
-    for group in mapping.as_object().unwrap().values() {
-        for test in group.as_array().unwrap() {
-            let name = test["name"].as_str().unwrap();
-            assert!(ours.contains(name) || STOCK.contains(&name), "no test module {name}");
+fn programs_have_the_same_roots_in_both_builds() {
+    // Programs that no device and no tree needs.
+    const CARGOS: &[&str] = &["bad", "pocket", "report"];
+    let renamed = |name: &str| match name {
+        "lmkd" => "lmkd_rs".to_owned(),
+        "lmkctl" => name.to_owned(),
+        other => format!("lmkd_rs_{other}"),
+    };
+    let cargo = cargo();
+    let mut in_cargo = BTreeMap::new();
+    for kind in ["bin", "example"] {
+        for program in cargo[kind].as_array().unwrap() {
+            let (name, path) =
+                (program["name"].as_str().unwrap(), program["path"].as_str().unwrap());
+            if !CARGOS.contains(&name) {
+                in_cargo.insert(renamed(name), vec![path.to_owned()]);
+            }
         }
     }
+    let programs = soong().into_iter().filter(|module| module.kind.starts_with("rust_binary"));
+    let in_soong: BTreeMap<_, _> =
+        programs.map(|module| (module.text("name").to_owned(), module.texts("srcs"))).collect();
+    assert_eq!(in_cargo, in_soong);
+}
+
+#[test]
+fn cargo_refuses_what_the_android_lint_set_refuses() {
+    // rust/config/lints.go of Soong, Android 17.
+    const DENIED: &[&str] =
+        &["missing_docs", "undocumented_unsafe_blocks", "unsafe_op_in_unsafe_fn", "warnings"];
+    const ALLOWED: &[&str] = &[
+        "deprecated",
+        "disallowed_names",
+        "empty_line_after_doc_comments",
+        "mismatched_lifetime_syntaxes",
+        "type_complexity",
+        "uninlined_format_args",
+        "unknown_lints",
+        "unnecessary_fallible_conversions",
+        "unnecessary_wraps",
+        "unusual_byte_groupings",
+        "upper_case_acronyms",
+    ];
+    let cargo = cargo();
+    let lints = ["rust", "clippy"].map(|tool| cargo["lints"][tool].as_table().unwrap().clone());
+    let with = |level: &str| -> BTreeSet<String> {
+        let all = lints.iter().flatten();
+        all.filter(|(_, set)| set.as_str() == Some(level)).map(|(lint, _)| lint.clone()).collect()
+    };
+    let denied = with("deny");
+    assert!(DENIED.iter().all(|lint| denied.contains(*lint)), "denied: {denied:?}");
+    for lint in with("allow") {
+        assert!(ALLOWED.contains(&lint.as_str()), "{lint}: Soong does not allow it");
+    }
+}
+
+#[test]
+fn test_mapping_names_every_test_and_where_it_runs() {
+    // In the stock lmkd's project, which stays in the tree for its libraries.
+    const STOCK: &str = "lmkd_tests";
+    let mapping: serde_json::Value = serde_json::from_str(&read("TEST_MAPPING")).unwrap();
+    let named: BTreeMap<_, _> = mapping
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|group| group.as_array().unwrap())
+        .map(|test| (test["name"].as_str().unwrap().to_owned(), test["host"] == true))
+        .collect();
+    let tests = soong().into_iter().filter(|module| module.kind.contains("_test"));
+    // The shell test runs on a host too, but only with a device at hand.
+    let mut expected: BTreeMap<_, _> = tests
+        .map(|module| (module.text("name").to_owned(), module.kind == "rust_test_host"))
+        .collect();
+    expected.insert(STOCK.to_owned(), false);
+    assert_eq!(named, expected);
 }
 
 #[test]
