@@ -21,6 +21,34 @@ rustix_is_on_libc_alone() {
 }
 check "rustix makes no raw system calls there" rustix_is_on_libc_alone
 
+# The versions that Android 17's tree has of the crates that a device build links. Cargo.lock has newer ones, and what a
+# newer one added would be missed only in a tree.
+in_aosp=(anyhow=1.0.104 clap=4.5.53 libc=0.2.189 log=0.4.33 rustix=1.1.4)
+
+# lock_as_aosp FOLDER: the package there, of links, with these versions in its Cargo.lock. Without what only hosts have,
+# which wants a newer clap.
+lock_as_aosp() {
+    local folder=$1 name pair
+    rm -rf "$folder" && mkdir -p "$folder" || return
+    for name in benches src tests README.md; do ln -s "$PWD/$name" "$folder/$name"; done
+    cp Cargo.lock "$folder"
+    sed '/^clap_\(complete\|mangen\) = /d; s/^pages = .*/pages = ["lmkctl"]/' Cargo.toml >"$folder/Cargo.toml"
+    for pair in "${in_aosp[@]}"; do
+        (cd "$folder" && cargo update -q --precise "${pair#*=}" "${pair%=*}") || return
+    done
+}
+
+as_in_aosp() (
+    target=$PWD/target/soong
+    cd "$1" && CARGO_TARGET_DIR=$target cargo check -q --no-default-features --features lmkctl --lib --bins
+)
+
+if lock_as_aosp target/aosp-versions; then
+    check "the device build with AOSP's versions: ${in_aosp[*]}" as_in_aosp target/aosp-versions
+else
+    report skip "the device build with AOSP's versions: no registry has ${in_aosp[*]}"
+fi
+
 need_packages build-files blueprint-tools=bpfmt
 
 # bpfmt's exit status does not tell whether a file differs from its form; its output does.
