@@ -218,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_of_another_type_is_not_inits() {
+        let path = std::env::temp_dir().join(format!("lmkd-{}-stream.sock", std::process::id()));
+        let stream = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let number = OsString::from(stream.into_raw_fd().to_string());
+        let error = adopt(VARIABLE, &number, leaked(&path)).unwrap_err();
+        assert!(matches!(error, HandoverError::WrongType(..)), "{error}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn what_is_no_number_or_no_open_descriptor_is_said() {
         for value in ["", "x", "-1", "3 4", "99999999999"] {
             let error = adopt(VARIABLE, OsStr::new(value), "/a").unwrap_err();

@@ -110,10 +110,15 @@ fn datagram(info: &KillInfo) -> [u8; HEADER + killinfo::SIZE] {
 pub(crate) fn header(log_id: u8) -> [u8; HEADER] {
     let now = rustix::time::clock_gettime(ClockId::Realtime);
     let tid = rustix::thread::gettid().as_raw_nonzero().get();
-    // The header has 16 bits for it, as liblog fills them.
+    header_of(log_id, tid, now.tv_sec, now.tv_nsec)
+}
+
+/// Numbers in little-endian order; of the thread's id there is room for 16 bits, as liblog fills
+/// them.
+fn header_of(log_id: u8, tid: i32, secs: i64, nanos: i64) -> [u8; HEADER] {
     let [low, high, ..] = tid.to_le_bytes();
-    let secs = u32::try_from(now.tv_sec).unwrap_or(0);
-    let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
+    let secs = u32::try_from(secs).unwrap_or(0);
+    let nanos = u32::try_from(nanos).unwrap_or(0);
     let mut header = [0; HEADER];
     header[..3].copy_from_slice(&[log_id, low, high]);
     header[3..7].copy_from_slice(&secs.to_le_bytes());
@@ -131,6 +136,13 @@ mod tests {
     /// A socket path that no other test has.
     fn socket_path(name: &str) -> std::path::PathBuf {
         std::env::temp_dir().join(format!("lmkd-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn the_header_has_the_bytes_that_liblog_would_send() {
+        // 2025-11-23T12:56:24.123456789Z, thread 74565 (0x12345).
+        let header = header_of(LOG_ID_EVENTS, 0x12345, 1_763_902_584, 123_456_789);
+        assert_eq!(header, *b"\x02\x45\x23\x78\x04\x23\x69\x15\xcd\x5b\x07");
     }
 
     #[test]
