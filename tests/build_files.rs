@@ -433,6 +433,22 @@ fn programs_have_the_same_roots_in_both_builds() {
 }
 
 #[test]
+fn a_product_that_counts_its_files_is_told_all_of_them() {
+    let names = module("lmkd_rs_packages").texts("required");
+    let files = names.iter().flat_map(|name| {
+        let scripts = module(name).texts("init_rc").into_iter();
+        let scripts = scripts.map(|file| format!("system/etc/{file}"));
+        std::iter::once(format!("system/bin/{name}")).chain(scripts)
+    });
+    let product = read("tests/cuttlefish/product/lmkd_rs_cf_x86_64.mk");
+    let readme = read("README.md");
+    for file in files {
+        assert!(product.contains(&file), "PRODUCT_ARTIFACT_PATH_REQUIREMENT_ALLOWED_LIST: {file}");
+        assert!(readme.contains(&format!("`{file}`")), "README.md: {file}");
+    }
+}
+
+#[test]
 fn cargo_refuses_what_the_android_lint_set_refuses() {
     // rust/config/lints.go of Soong, Android 17.
     const DENIED: &[&str] =
