@@ -6,7 +6,7 @@
 # shellcheck source=tests/stages/lib.sh
 . tests/stages/lib.sh
 
-targets=(aarch64-linux-android armv7-linux-androideabi x86_64-linux-android)
+targets=(aarch64-linux-android armv7-linux-androideabi i686-linux-android x86_64-linux-android)
 work=$PWD/target/android
 
 if ! build_std_for "$work" "${targets[@]}"; then
