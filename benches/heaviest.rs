@@ -3,6 +3,7 @@
 
 use lmkd::clock::MonoTime;
 use lmkd::kernel::process::ProcDir;
+use lmkd::kernel::vmstat::PageCounterFile;
 use lmkd::oom_score_adj::OomScoreAdj;
 use lmkd::processes::Pid;
 use lmkd::processes::Record;
@@ -65,11 +66,20 @@ fn measure(children: &[Child]) {
     }
     assert_eq!(registry.held_statm(), children.len());
     let mut buffer = [0; 128];
-    let [mut bare, mut opened, mut unknown, mut known, mut swapped] = [const { Vec::new() }; 5];
+    let [mut bare, mut opened] = [const { Vec::new() }; 2];
     let mut adopted = Vec::new();
     let mut adopting = Searcher::new(true);
     let mut nobody = Registry::with_capacity(0);
     let floor = OomScoreAdj::FOREGROUND;
+    let mut counters = PageCounterFile::open();
+    // Name, what is in swap, whether all that is known has to be stale, whether sizes are read ahead.
+    let cases = [
+        ("heaviest, nothing ruled out", Kib::ZERO, true, false),
+        ("heaviest, known from the last search", Kib::ZERO, false, false),
+        ("heaviest, nothing ruled out, 4 GB in swap", Kib(4 << 20), true, false),
+        ("heaviest, read ahead, 4 GB in swap", Kib(4 << 20), false, true),
+    ];
+    let mut chosen = cases.map(|_| Vec::new());
     for _ in 0..ROUNDS {
         bare.push(micros(|| {
             for file in &files {
@@ -81,12 +91,19 @@ fn measure(children: &[Child]) {
                 black_box(proc.rss(i32::try_from(child.id()).unwrap()).unwrap());
             }
         }));
-        // More has been allocated than any of them holds: nothing that is known rules one out.
-        drop(black_box(vec![1_u8; 64 << 20]));
-        for (times, swap_used) in
-            [(&mut unknown, Kib::ZERO), (&mut known, Kib::ZERO), (&mut swapped, Kib(64))]
-        {
-            searcher.start(floor, false, swap_used);
+        for ((_, swap_used, stale, ahead), times) in cases.iter().zip(&mut chosen) {
+            if *ahead {
+                searcher.read_ahead(&registry, false);
+                while searcher.is_reading_ahead() {
+                    searcher.read_some_ahead(&mut registry, &proc);
+                }
+            }
+            if *stale {
+                // More than any of them holds.
+                drop(black_box(vec![1_u8; 64 << 20]));
+            }
+            searcher.know(counters.read());
+            searcher.start(floor, false, *swap_used);
             times.push(micros(|| {
                 black_box(searcher.next(&mut registry, &proc));
             }));
@@ -102,9 +119,9 @@ fn measure(children: &[Child]) {
     };
     row("bare preads of held statm", bare);
     row("open, read, close of statm", median(opened));
-    row("heaviest, nothing ruled out", median(unknown));
-    row("heaviest, sizes known from just before", median(known));
-    row("heaviest, sizes known, 64 kB in swap", median(swapped));
+    for ((name, ..), times) in cases.iter().zip(chosen) {
+        row(name, median(times));
+    }
     row("heaviest of the machine, none registered", median(adopted));
     // Above adj 200 the age decides.
     for child in children {
@@ -126,19 +143,29 @@ fn measure(children: &[Child]) {
 fn main() {
     let most = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
-    let spawn = || Command::new("sleep").arg("600").spawn().unwrap();
-    let mut many = Many(Vec::new());
-    // The known sizes are to have a clear winner, as real ones do.
-    let mut heavy = Command::new("sh")
-        .args(["-c", "x=$(head -c 32M /dev/zero | tr '\\0' x); echo; read -r y"])
+    // Most are small, as on a device at ease; every hundredth holds up to 1.5 MB more.
+    let spawn = |n: usize| {
+        if !n.is_multiple_of(100) {
+            return Command::new("sleep").arg("600").spawn().unwrap();
+        }
+        holder(n % 1500 + 1)
+    };
+    let mut many = Many(vec![holder(32 << 10)]);
+    for count in [1000, 2000, 5000] {
+        many.0.extend((many.0.len()..count).map(spawn));
+        measure(&many.0);
+    }
+}
+
+/// A shell that holds so many kB.
+fn holder(kb: usize) -> Child {
+    let script = format!("x=$(head -c {kb}k /dev/zero | tr '\\0' x); echo; read -r y");
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    heavy.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-    many.0.push(heavy);
-    for count in [1000, 2000, 5000] {
-        many.0.extend((many.0.len()..count).map(|_| spawn()));
-        measure(&many.0);
-    }
+    child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    child
 }

@@ -13,11 +13,13 @@ use crate::control::wire::Event;
 use crate::control::wire::KillNotice;
 use crate::kernel::process::ProcDir;
 use crate::kernel::process::Status;
+use crate::kernel::Meminfo;
 use crate::kill::ledger::Moments;
 use crate::kill::Flight;
 use crate::kill::FlightId;
 use crate::kill::KillError;
 use crate::kill::Victim;
+use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
 use crate::policy::Admission;
 use crate::policy::Cause;
@@ -40,6 +42,9 @@ use crate::report::KillInfo;
 use crate::units::Kib;
 use rustix::io::Errno;
 
+/// How often sizes are read ahead while there is pressure but no kill, ms.
+const SIZES_READ_EVERY_MS: i64 = 1000;
+
 impl Daemon {
     /// Looks once and does what the verdict says.
     pub(super) fn look(&mut self, trigger: Trigger) {
@@ -59,6 +64,7 @@ impl Daemon {
             Admission::Evaluate { watermarks } => {
                 self.stop_waiting();
                 killed = self.evaluate(&mut look, watermarks);
+                self.read_sizes_ahead(now, killed.is_some());
                 let reclaim = self.sample.reclaim.unwrap_or_default();
                 let reclaiming = reclaim.kswapd_awake || reclaim.direct_since.is_some();
                 self.gate.looked(now, reclaiming, self.policy.vigil_ms());
@@ -95,12 +101,31 @@ impl Daemon {
         killed
     }
 
+    /// Begins a search with what was just read of the machine.
+    pub(super) fn start_search(&mut self, min_adj: OomScoreAdj, meminfo: &Meminfo) {
+        let swap_used = (meminfo.swap_total - meminfo.swap_free).to_kib(self.page);
+        self.searcher.know(self.sampler.page_counters());
+        self.searcher.start(min_adj, self.tunables.kill_heaviest_task, swap_used);
+    }
+
+    /// Has sizes read ahead, if those who are next go by size: after each kill, and once in a while
+    /// as long as there is pressure.
+    fn read_sizes_ahead(&mut self, now: MonoTime, killed: bool) {
+        let by_size = self.tunables.kill_heaviest_task;
+        let heads = self.registry.heads(None);
+        let soon = |adj: OomScoreAdj| by_size || adj <= OomScoreAdj::PERCEPTIBLE;
+        let wanted = heads.iter().flatten().any(|(_, adj)| soon(*adj));
+        if wanted && (killed || now.millis_since(self.sizes_read) >= SIZES_READ_EVERY_MS) {
+            self.sizes_read = now;
+            self.searcher.read_ahead(&self.registry, by_size);
+        }
+    }
+
     /// Tries candidates in kill order until one is signalled.
     fn kill_one(&mut self, verdict: &Verdict, cause: Cause, look: &mut Look) -> Option<FlightId> {
         let decided = MonoTime::now();
-        let swap_used = self.sample.meminfo.swap_total - self.sample.meminfo.swap_free;
-        let heaviest = self.tunables.kill_heaviest_task;
-        self.searcher.start(cause.min_adj, heaviest, swap_used.to_kib(self.page));
+        let meminfo = self.sample.meminfo;
+        self.start_search(cause.min_adj, &meminfo);
         while let Some(candidate) = self.searcher.next(&mut self.registry, &self.proc) {
             let moments = Moments { woken: self.woken, decided, ..Moments::default() };
             match self.try_kill(&candidate, verdict, cause, moments) {

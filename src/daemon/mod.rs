@@ -68,6 +68,10 @@ const SAMPLING_INTERVAL_MS: i64 = 1000;
 /// the policy keeps vigil.
 const SCARCITY_SPACING_MS: u32 = 100;
 
+/// Sizes are read ahead a few at a time, with so many milliseconds for events and for others' CPU
+/// time in between.
+const READ_AHEAD_EVERY_MS: i64 = 1;
+
 /// Everything the loop owns.
 pub struct Daemon {
     own_pid: i32,
@@ -99,6 +103,8 @@ pub struct Daemon {
     registry: Registry,
     searcher: Searcher,
     ready: Ready,
+    /// When sizes were last begun to be read ahead.
+    sizes_read: MonoTime,
     policy: Policy,
     poller: Poller,
     killer: Killer,
@@ -193,6 +199,7 @@ impl Daemon {
             registry: Registry::with_capacity(1024),
             searcher,
             ready: Ready::default(),
+            sizes_read: MonoTime::ZERO,
             policy: Policy::new(page),
             poller: Poller::new(),
             killer: Killer::start(),
@@ -217,7 +224,7 @@ impl Daemon {
 
     /// One turn of the loop: wait, serve every event, then whatever time has made due.
     fn step(&mut self) {
-        let heads = self.registry.heads();
+        let mut heads = self.registry.heads(self.searcher.likely_heaviest());
         self.watchdog.publish(&heads, &self.registry, &self.proc);
         // The next victims are prepared for their kill while there is nothing else to do, and while
         // the last one dies.
@@ -227,9 +234,19 @@ impl Daemon {
         if count == 0 {
             if behind {
                 self.watchdog.begin(MonoTime::now());
+                if !self.searcher.is_reading_ahead() {
+                    let by_size = self.tunables.kill_heaviest_task;
+                    self.searcher.guess_heaviest(&self.registry, by_size);
+                    heads = self.registry.heads(self.searcher.likely_heaviest());
+                    self.watchdog.publish(&heads, &self.registry, &self.proc);
+                }
                 self.ready.prepare(&heads, &self.registry, &self.proc);
             }
             count = self.wait(self.timeout(MonoTime::now()));
+            if count == 0 {
+                self.watchdog.begin(MonoTime::now());
+                self.searcher.read_some_ahead(&mut self.registry, &self.proc);
+            }
         }
         self.woken = MonoTime::now();
         self.begin_handler(self.woken);
@@ -313,7 +330,8 @@ impl Daemon {
         let target = self.clients.target_due().map(|at| until(now, at));
         let scarcity = self.gate.due().map(|at| until(now, at));
         let status = self.status_due().map(|at| until(now, at));
-        [poll, kill, sampling, target, scarcity, status].into_iter().flatten().min()
+        let sizes = self.searcher.is_reading_ahead().then_some(READ_AHEAD_EVERY_MS);
+        [poll, kill, sampling, target, scarcity, status, sizes].into_iter().flatten().min()
     }
 
     fn kill_timeout_in(&self, now: MonoTime) -> Option<i64> {

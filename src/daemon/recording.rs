@@ -7,6 +7,7 @@ use super::Daemon;
 use super::Token;
 use crate::clock::MonoTime;
 use crate::kernel::psi;
+use crate::kernel::Meminfo;
 use crate::kernel::Sample;
 use crate::kill::ledger::Moments;
 use crate::kill::ledger::Outcome;
@@ -218,12 +219,14 @@ impl Daemon {
     fn status(&mut self, now: MonoTime) -> Status {
         let reclaim = self.memevents.is_some().then(|| self.reclaim.at(now));
         let mut sample = Sample { reclaim, ..Sample::default() };
-        let seen = self.sampler.read(now, true, &mut sample).is_ok().then(|| {
+        let read = self.sampler.read(now, true, &mut sample).is_ok();
+        let meminfo = sample.meminfo;
+        let seen = read.then(|| {
             let verdict = self.policy.survey(&sample, &self.tunables);
             Seen { sample, verdict }
         });
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let next = self.next_victims();
+        let next = self.next_victims(&meminfo);
         let ledger = &self.killer.ledger;
         Status {
             sources: self.sources(),
@@ -250,8 +253,8 @@ impl Daemon {
         }
     }
 
-    fn next_victims(&mut self) -> Few<Next, 16> {
-        self.searcher.start(OomScoreAdj::FOREGROUND, self.tunables.kill_heaviest_task, Kib::ZERO);
+    fn next_victims(&mut self, meminfo: &Meminfo) -> Few<Next, 16> {
+        self.start_search(OomScoreAdj::FOREGROUND, meminfo);
         let next = self.searcher.first(&mut self.registry, &self.proc, 16);
         let describe = |candidate: Candidate| {
             let pid = candidate.pid.get();

@@ -4,7 +4,6 @@
 use super::Daemon;
 use crate::kernel::psi::Source;
 use crate::oom_score_adj::OomScoreAdj;
-use crate::units::Kib;
 
 /// How many of the next victims are shown.
 const SHOWN: usize = 8;
@@ -41,7 +40,8 @@ impl Daemon {
     }
 
     fn show_next(&mut self) {
-        self.searcher.start(OomScoreAdj::FOREGROUND, self.tunables.kill_heaviest_task, Kib::ZERO);
+        let meminfo = self.sample.meminfo;
+        self.start_search(OomScoreAdj::FOREGROUND, &meminfo);
         let next = self.searcher.first(&mut self.registry, &self.proc, SHOWN);
         if next.is_empty() {
             log::info!("next victims: nobody yet");

@@ -6,6 +6,7 @@ use super::pressure::PressureInfo;
 use super::reader::HeldFile;
 use super::reader::ReadError;
 use super::vmstat;
+use super::vmstat::PageCounters;
 use super::zoneinfo;
 use super::Sample;
 use super::Stall;
@@ -67,6 +68,7 @@ pub struct Sampler {
     memory: HeldFile,
     io: HeldFile,
     cpu: HeldFile,
+    page_counters: Option<PageCounters>,
     buffer: Box<[u8]>,
 }
 
@@ -92,6 +94,7 @@ impl Sampler {
             memory: HeldFile::open(memory_pressure, "stall_limit_critical has no effect"),
             io: at("pressure/io", FOR_THE_RECORD),
             cpu: at("pressure/cpu", FOR_THE_RECORD),
+            page_counters: None,
             // Not zero, which the allocator would answer with pages that fault at first use.
             buffer: vec![b'\n'; BUFFER_BYTES].into_boxed_slice(),
         }
@@ -116,9 +119,14 @@ impl Sampler {
         out.now = now;
 
         let mut parser = vmstat::Parser::default();
+        let page_counters = &mut self.page_counters;
+        *page_counters = None;
         self.vmstat
             .read_lines(&mut self.buffer, |line| parser.line(line))
-            .and_then(|()| Ok(parser.finish()?))
+            .and_then(|()| {
+                *page_counters = parser.page_counters();
+                Ok(parser.finish()?)
+            })
             .map(|vmstat| out.vmstat = vmstat)
             .map_err(named("vmstat"))?;
 
@@ -139,6 +147,12 @@ impl Sampler {
             out.watermarks = Some(self.read_watermarks()?);
         }
         Ok(())
+    }
+
+    /// Pages moved since boot, as they were at the last sample; None if that had none.
+    #[must_use]
+    pub const fn page_counters(&self) -> Option<PageCounters> {
+        self.page_counters
     }
 
     /// The watermarks alone. Does not allocate.

@@ -4,9 +4,10 @@
 //! or, where sizes decide, the heaviest. Spared are this daemon and its ancestors, init, kernel
 //! threads, whatever holds no memory, and what it may not signal.
 
+use super::known::Scale;
 use super::search::Candidate;
 use super::search::Who;
-use super::size::Scale;
+use super::size;
 use super::Pid;
 use super::Registry;
 use crate::clock::MonoTime;
@@ -191,7 +192,7 @@ impl Adopter {
                 return None;
             }
             // Its leader may have left its threads behind, or all of it may be swapped out.
-            let held = scale.with_swap(proc, id);
+            let held = size::with_swap(proc, id, scale.page).map(|(rss, swap)| rss + swap);
             size = held.filter(|&size| size > Pages::ZERO)?;
         }
         if self.by_size || adj <= OomScoreAdj::PERCEPTIBLE {
@@ -201,7 +202,8 @@ impl Adopter {
                 return None;
             }
             if scale.swap_used > Pages::ZERO {
-                size = scale.with_swap(proc, id)?;
+                let (rss, swap) = size::with_swap(proc, id, scale.page)?;
+                size = rss + swap;
             }
         } else {
             size = Pages::ZERO;
@@ -262,6 +264,7 @@ fn since_boot(ticks: u64, suspended: u64) -> MonoTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::PageSize;
     use std::os::unix::process::CommandExt;
     use std::path::Path;
     use std::process::Command;
@@ -285,7 +288,7 @@ mod tests {
         let mut adopter = Adopter { only_uid: Some(NOBODY), ..Adopter::new().unwrap() };
         adopter.start(adj, false);
         let mut found = Vec::new();
-        while let Some(stranger) = adopter.peek(&registry, &proc, &Scale::default()) {
+        while let Some(stranger) = adopter.peek(&registry, &proc, &Scale::new(PageSize::SMALL)) {
             found.push(stranger.pid.get().unsigned_abs());
             adopter.pop();
         }

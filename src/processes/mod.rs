@@ -6,6 +6,9 @@
 //! notice, the heaviest.
 
 mod adopt;
+mod ahead;
+mod heaviest;
+mod known;
 mod pid;
 mod ready;
 mod record;

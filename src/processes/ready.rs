@@ -19,18 +19,23 @@ use std::os::fd::OwnedFd;
 /// kernel's memory.
 pub const READY: usize = 8;
 
-/// The next victims in the order of registration, and the adj of each.
+/// The next victims and the adj of each: by age, but where sizes decide the one that is likely to be
+/// the heaviest first.
 pub type Heads = [Option<(RecordId, OomScoreAdj)>; READY];
 
 impl Registry {
-    /// Who is next.
+    /// Who is next, if `heaviest` is the heaviest of the highest adj at which sizes decide.
     #[must_use]
-    pub fn heads(&self) -> Heads {
-        let mut heads = [None; READY];
-        for (head, id) in heads.iter_mut().zip(self.oldest_first(OomScoreAdj::FOREGROUND)) {
-            *head = self.get(id).map(|record| (id, record.adj()));
-        }
-        heads
+    pub fn heads(&self, heaviest: Option<RecordId>) -> Heads {
+        let with_adj = |id: RecordId| self.get(id).map(|record| (id, record.adj()));
+        let mut heaviest = heaviest.and_then(with_adj);
+        let all = self.oldest_first(OomScoreAdj::FOREGROUND).filter_map(with_adj);
+        let other = heaviest.map(|(id, _)| id);
+        let mut by_age = all.filter(|(id, _)| Some(*id) != other).peekable();
+        std::array::from_fn(|_| {
+            let oldest = by_age.peek().map(|(_, adj)| *adj);
+            heaviest.take_if(|(_, adj)| Some(*adj) >= oldest).or_else(|| by_age.next())
+        })
     }
 }
 
@@ -167,7 +172,7 @@ mod tests {
         let (_low, spared) = registered(&mut registry, &proc, 0);
         let (_system, shielded) = registered(&mut registry, &proc, -900);
         let apps = [(); READY].map(|()| registered(&mut registry, &proc, 900));
-        let heads = registry.heads();
+        let heads = registry.heads(None);
         assert!(ready.is_behind(&heads));
         ready.prepare(&heads, &registry, &proc);
         assert!(!ready.is_behind(&heads));
@@ -182,11 +187,31 @@ mod tests {
 
         let (_, first) = apps[0];
         registry.remove(first);
-        let heads = registry.heads();
+        let heads = registry.heads(None);
         assert!(ready.is_behind(&heads));
         ready.prepare(&heads, &registry, &proc);
         assert!(ready.get(first).is_none());
         assert!(ready.get(spared).is_some() && ready.get(shielded).is_none());
+    }
+
+    #[test]
+    fn where_sizes_decide_the_heaviest_is_the_next() {
+        let mut registry = Registry::with_capacity(4);
+        let ids = [200, 900, 200, 0, 200].map(|adj| {
+            let pid = Pid::new(4_000_000 + i32::try_from(registry.len()).unwrap()).unwrap();
+            registry.insert(Record::new(pid, 0, OomScoreAdj::new(adj).unwrap(), MonoTime::ZERO))
+        });
+        let order = |registry: &Registry, heaviest: Option<usize>| {
+            let heads = registry.heads(heaviest.map(|n| ids[n]));
+            let place = |id| ids.iter().position(|known| *known == id).unwrap();
+            heads.iter().flatten().map(|(id, _)| place(*id)).collect::<Vec<_>>()
+        };
+        assert_eq!(order(&registry, None), [1, 0, 2, 4, 3]);
+        assert_eq!(order(&registry, Some(4)), [1, 4, 0, 2, 3]);
+        assert_eq!(order(&registry, Some(1)), [1, 0, 2, 4, 3]);
+        assert_eq!(order(&registry, Some(3)), [1, 0, 2, 4, 3]);
+        registry.remove(ids[4]);
+        assert_eq!(order(&registry, Some(4)), [1, 0, 2, 3]);
     }
 
     #[test]
@@ -195,7 +220,7 @@ mod tests {
         let mut registry = Registry::with_capacity(1);
         let mut ready = Ready::default();
         let (child, id) = registered(&mut registry, &proc, 900);
-        ready.prepare(&registry.heads(), &registry, &proc);
+        ready.prepare(&registry.heads(None), &registry, &proc);
         let prepared = ready.get(id).unwrap();
         let status = prepared.status().unwrap();
         assert!(prepared.name(&status).is_some());

@@ -1,10 +1,10 @@
 //! What is remembered of one registered process.
 
+use super::known::KnownSize;
 use super::Pid;
 use crate::clock::MonoTime;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
-use crate::units::Pages;
 use std::os::fd::OwnedFd;
 
 /// A connection of the control socket. The generation tells it from those that had its slot
@@ -67,19 +67,6 @@ pub struct Record {
     pub(super) size: Option<KnownSize>,
     /// The last search that yielded it.
     pub(super) tried: u32,
-}
-
-/// A size as it was once measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct KnownSize {
-    /// Resident and swapped pages, or at least as many.
-    pub pages: Pages,
-    /// Whether it is the size rather than a bound.
-    pub exact: bool,
-    /// Pages the whole machine had ever allocated by then, if known.
-    pub allocated: Option<u64>,
-    /// The search that measured it.
-    pub search: u32,
 }
 
 impl Record {

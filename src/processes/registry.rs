@@ -181,6 +181,14 @@ impl Registry {
         self.slots.highest(max, min)
     }
 
+    /// The highest adj at which sizes decide and a process is registered: at or below 200, or of all
+    /// if searches go `by_size`.
+    #[must_use]
+    pub fn next_by_size(&self, by_size: bool) -> Option<OomScoreAdj> {
+        let max = if by_size { OomScoreAdj::MAX } else { OomScoreAdj::PERCEPTIBLE };
+        self.highest_adj(max, OomScoreAdj::FOREGROUND)
+    }
+
     /// All at `adj`, the least recently registered first.
     pub fn at(&self, adj: OomScoreAdj) -> impl Iterator<Item = RecordId> + '_ {
         std::iter::successors(self.oldest(adj), |&id| self.newer(id))

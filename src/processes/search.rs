@@ -2,15 +2,17 @@
 
 use super::adopt::Adopter;
 use super::adopt::Stranger;
+use super::ahead::Ahead;
+use super::heaviest;
+use super::heaviest::Round;
+use super::known::Scale;
 use super::size;
-use super::size::Allocations;
-use super::size::PageSizeOrSmall;
-use super::size::Scale;
 use super::Pid;
 use super::RecordId;
 use super::Registry;
 use crate::clock::MonoTime;
 use crate::kernel::process::ProcDir;
+use crate::kernel::vmstat::PageCounters;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::units::Kib;
 use crate::units::PageSize;
@@ -44,10 +46,6 @@ pub enum Who {
     },
 }
 
-/// From this many registered processes on, reading the allocation counter is cheaper than reading
-/// the sizes it may save.
-const WORTH_COUNTING: usize = 64;
-
 /// Yields candidates one after the other, without allocating, until the caller is content.
 ///
 /// Asking for the next one says that the one before could not be killed. It is not yielded again
@@ -55,11 +53,12 @@ const WORTH_COUNTING: usize = 64;
 #[derive(Debug)]
 pub struct Searcher {
     adopter: Option<Adopter>,
-    allocations: Allocations,
+    ahead: Ahead,
+    round: Round,
     statm_budget: usize,
     first_spare: i32,
     scale: Scale,
-    counted: bool,
+    counters: Option<PageCounters>,
     min_adj: OomScoreAdj,
     by_size: bool,
     at: OomScoreAdj,
@@ -87,33 +86,39 @@ impl Searcher {
     pub fn with(adopter: Option<Adopter>, page: PageSize, statm_budget: usize) -> Self {
         Self {
             adopter,
-            allocations: Allocations::open(),
+            ahead: Ahead::new(),
+            round: Round::default(),
             statm_budget,
             first_spare: i32::MAX,
-            scale: Scale { page: PageSizeOrSmall(page), ..Scale::default() },
-            counted: false,
+            scale: Scale::new(page),
+            counters: None,
             min_adj: OomScoreAdj::MAX,
             by_size: false,
             at: OomScoreAdj::MAX,
         }
     }
 
-    /// Holds the size file of a process that was registered or moved, where sizes decide: at or
-    /// below adj 200, or everywhere if searches go `by_size`. Does nothing beyond the budget, or if
-    /// it is held already.
+    /// Reads the size of a process that was registered or moved, and holds the file that tells it,
+    /// where sizes decide: at or below adj 200, or everywhere if searches go `by_size`. Holds none
+    /// beyond the budget, and does nothing if it is held already.
     pub fn hold_size(&self, registry: &mut Registry, proc: &ProcDir, id: RecordId, by_size: bool) {
         let Some(record) = registry.get(id) else { return };
         let decides = by_size || record.adj() <= OomScoreAdj::PERCEPTIBLE;
-        let wanted = decides && record.statm.is_none();
-        if !wanted || registry.held_statm() >= self.statm_budget {
+        if !decides || record.statm.is_some() {
             return;
         }
-        if let Ok(statm) = proc.open_statm(record.pid().get()) {
-            if !self.may_keep(&statm) {
-                return;
-            }
-            // The kernel's buffer is made by the first read: now, not when memory is short.
-            let _ = ProcDir::held_rss(&statm);
+        let (pid, known) = (record.pid().get(), record.size.is_some());
+        let within = registry.held_statm() < self.statm_budget;
+        if !within && known {
+            return;
+        }
+        let Ok(statm) = proc.open_statm(pid) else { return };
+        // The kernel's buffer is made by the first read: now, not when memory is short.
+        if let Ok(resident) = ProcDir::held_rss(&statm) {
+            let swapped = self.scale.swap_used;
+            self.scale.note(registry, id, (resident, swapped), false);
+        }
+        if within && self.may_keep(&statm) {
             registry.hold_statm(id, statm);
         }
     }
@@ -124,13 +129,17 @@ impl Searcher {
         descriptor.as_fd().as_raw_fd() < self.first_spare
     }
 
+    /// What the machine has moved until now, for the search that is about to start. Without it no
+    /// size known from earlier rules a process out.
+    pub fn know(&mut self, counters: Option<PageCounters>) {
+        self.counters = counters;
+    }
+
     /// Begins a new search from adj 1000 down to `min_adj`, never below 0. `by_size` takes the
     /// heaviest of every adj; `swap_used` is all that is swapped out.
     pub fn start(&mut self, min_adj: OomScoreAdj, by_size: bool, swap_used: Kib) {
-        self.scale.search = self.scale.search.checked_add(1).unwrap_or(1);
-        self.scale.swap_used = swap_used.to_pages(self.scale.page.0);
-        self.scale.allocated = None;
-        self.counted = false;
+        let swap_used = swap_used.to_pages(self.scale.page);
+        self.scale.begin(swap_used, self.counters.take());
         self.min_adj = min_adj.max(OomScoreAdj::FOREGROUND);
         self.by_size = by_size;
         self.at = OomScoreAdj::MAX;
@@ -157,7 +166,7 @@ impl Searcher {
                 {
                     self.at = adj;
                     let record = registry.get_mut(id)?;
-                    record.tried = self.scale.search;
+                    record.tried = self.scale.reading;
                     let (pid, uid) = (record.pid(), record.uid);
                     return Some(Candidate { pid, uid, adj, who: Who::Registered(id) });
                 }
@@ -181,6 +190,37 @@ impl Searcher {
         std::iter::from_fn(|| self.next(registry, proc)).take(n).collect()
     }
 
+    /// Begins to read the sizes of those ahead who are next by size.
+    pub fn read_ahead(&mut self, registry: &Registry, by_size: bool) {
+        if let Some(adj) = registry.next_by_size(by_size) {
+            self.ahead.begin(registry, adj, &mut self.scale);
+        }
+    }
+
+    /// Whether there are sizes to be read ahead.
+    #[must_use]
+    pub fn is_reading_ahead(&self) -> bool {
+        self.ahead.is_going_on()
+    }
+
+    /// Reads a few of them. Not during a search.
+    pub fn read_some_ahead(&mut self, registry: &mut Registry, proc: &ProcDir) {
+        self.ahead.go_on(registry, proc, &mut self.scale);
+    }
+
+    /// Takes the sizes that are known, however old, for what they are worth.
+    pub fn guess_heaviest(&mut self, registry: &Registry, by_size: bool) {
+        if let Some(adj) = registry.next_by_size(by_size) {
+            self.ahead.guess(registry, adj);
+        }
+    }
+
+    /// Who is likely to be the next victim among those whose size decides.
+    #[must_use]
+    pub fn likely_heaviest(&self) -> Option<RecordId> {
+        self.ahead.heaviest()
+    }
+
     fn registered(
         &mut self,
         registry: &mut Registry,
@@ -188,14 +228,11 @@ impl Searcher {
         adj: OomScoreAdj,
     ) -> Option<(RecordId, Standing)> {
         if self.by_size || adj <= OomScoreAdj::PERCEPTIBLE {
-            if !self.counted && registry.len_at(adj) >= WORTH_COUNTING {
-                self.counted = true;
-                self.scale.allocated = self.allocations.read();
-            }
-            let (id, size) = size::heaviest(registry, proc, adj, &self.scale)?;
+            let (scale, round) = (&mut self.scale, &mut self.round);
+            let (id, size) = heaviest::heaviest(registry, proc, adj, scale, round)?;
             return Some((id, Standing::Size(size)));
         }
-        let search = self.scale.search;
+        let search = self.scale.reading;
         let id = registry
             .at(adj)
             .find(|&id| registry.get(id).is_some_and(|record| record.tried != search))?;

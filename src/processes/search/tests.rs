@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernel::vmstat::PageCounterFile;
 use crate::processes::Record;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -135,12 +136,9 @@ fn a_size_known_from_before_does_not_hide_growth() {
         searcher.hold_size(&mut registry, &proc, id, false);
     }
     assert_eq!(registry.held_statm(), 2);
-    // Enough of them that the allocation counter is consulted.
-    for n in 0..WORTH_COUNTING {
-        let pid = Pid::new(4_000_000 + i32::try_from(n).unwrap()).unwrap();
-        register(&mut registry, pid, 0, MonoTime::ZERO);
-    }
+    let mut counters = PageCounterFile::open();
     let mut heaviest = || {
+        searcher.know(counters.read());
         searcher.start(adj(0), false, Kib::ZERO);
         searcher.next(&mut registry, &proc).unwrap().pid
     };
@@ -148,6 +146,31 @@ fn a_size_known_from_before_does_not_hide_growth() {
     assert_eq!(heaviest(), holders[0].pid());
     holders[1].grow(60);
     assert_eq!(heaviest(), holders[1].pid());
+}
+
+#[test]
+fn sizes_read_ahead_tell_who_is_likely_to_be_next() {
+    let holders = [Holder::new(2), Holder::new(40), Holder::new(12)];
+    let mut registry = Registry::with_capacity(8);
+    let ids =
+        [0, 1, 2].map(|n: usize| register(&mut registry, holders[n].pid(), 0, MonoTime::ZERO));
+    register(&mut registry, Pid::new(4_000_000).unwrap(), 900, MonoTime::ZERO);
+    let mut searcher = searcher(None);
+    let proc = proc();
+    assert!(!searcher.is_reading_ahead());
+    let mut pass = |registry: &mut Registry| {
+        searcher.read_ahead(registry, false);
+        while searcher.is_reading_ahead() {
+            searcher.read_some_ahead(registry, &proc);
+        }
+        searcher.likely_heaviest()
+    };
+    assert_eq!(pass(&mut registry), Some(ids[1]));
+    assert!(registry.get(ids[1]).unwrap().size.unwrap().exact);
+    registry.remove(ids[1]);
+    assert_eq!(pass(&mut registry), Some(ids[2]));
+    searcher.guess_heaviest(&registry, false);
+    assert_eq!(searcher.likely_heaviest(), Some(ids[2]));
 }
 
 #[test]
