@@ -15,6 +15,7 @@ use lmkd::control::wire::Target;
 use lmkd::control::wire::Targets;
 use lmkd::kernel::process::ProcDir;
 use lmkd::kill::raise;
+use lmkd::kill::raise::Threads;
 use lmkd::kill::reaper::Reaper;
 use lmkd::kill::reaper::Signalled;
 use lmkd::oom_score_adj::OomScoreAdj;
@@ -486,7 +487,7 @@ fn one(kind: &Kind, order: &Order, proc: &ProcDir, reaper: &Reaper, ticket: u32)
     }
     let pidfd = PidFd::open(pid).unwrap();
     let threads = u32::try_from(kind.threads).unwrap();
-    let all = || raise::raise_leader(proc, pid, threads);
+    let all = || raise::raise_leader(Threads::In(proc), pid, threads);
     let mut rest = None;
     let start = MonoTime::now();
     match order.before {

@@ -15,6 +15,7 @@ use lmkd::kernel::Sample;
 use lmkd::kernel::Sampler;
 use lmkd::kill::ledger::Moments;
 use lmkd::kill::ledger::Outcome;
+use lmkd::kill::raise::Threads;
 use lmkd::kill::FlightId;
 use lmkd::kill::Killer;
 use lmkd::kill::Victim;
@@ -124,7 +125,9 @@ impl Loop {
         let Status { state, threads, .. } = status;
         let victim = Victim { pid, uid, adj, name, state, rss, swap, threads, stat, group: None };
         let moments = Moments { woken, decided, ..Moments::default() };
-        let id = self.killer.kill(&self.proc, victim, pidfd, cause, moments).unwrap();
+        let threads = prepared.and_then(Prepared::threads);
+        let threads = threads.map_or(Threads::In(&self.proc), Threads::Held);
+        let id = self.killer.kill(threads, victim, pidfd, cause, moments).unwrap();
         self.registry.remove(record).unwrap();
         self.policy.note_kill(&cause, &self.tunables);
 

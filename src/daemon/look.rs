@@ -15,6 +15,7 @@ use crate::kernel::process::ProcDir;
 use crate::kernel::process::Status;
 use crate::kernel::Meminfo;
 use crate::kill::ledger::Moments;
+use crate::kill::raise::Threads;
 use crate::kill::Flight;
 use crate::kill::FlightId;
 use crate::kill::KillError;
@@ -174,7 +175,12 @@ impl Daemon {
         // Without a pidfd of its own a record has made `identify` open one.
         let pidfd = opened.or_else(|| self.record_of(candidate)?.pidfd.take());
         let pidfd = pidfd.ok_or(KillError::Gone)?;
-        match self.killer.kill(&self.proc, victim, pidfd, cause, moments) {
+        let threads = match candidate.who {
+            Who::Registered(id) => self.ready.get(id).and_then(Prepared::threads),
+            Who::Adopted { .. } => None,
+        };
+        let threads = threads.map_or(Threads::In(&self.proc), Threads::Held);
+        match self.killer.kill(threads, victim, pidfd, cause, moments) {
             Ok(id) => {
                 self.watch(id, candidate);
                 self.announce(id, verdict);
@@ -247,8 +253,12 @@ impl Daemon {
 
     /// Waits on the victim from now on.
     pub(super) fn wait_for_exit(&mut self, id: FlightId) {
-        if let Some(evicted) = self.killer.take_evicted() {
+        if let Some((evicted, outcome)) = self.killer.take_evicted() {
             self.reactor.remove(evicted.pidfd());
+            report::log_eviction(&evicted, outcome);
+            let (ticket, flight) = (evicted.ticket(), (evicted.victim.pid, evicted.moments));
+            self.killer.let_go(evicted);
+            self.record_fate(ticket, flight, recording::step_of(outcome));
         }
         let Some(flight) = self.killer.flight(id) else { return };
         if let Err(error) = self.reactor.rename(flight.pidfd(), Token::Victim(id)) {
@@ -342,12 +352,13 @@ impl Daemon {
 
     /// kill_timeout_ms is over, or the wait no longer matters.
     pub(super) fn stop_waiting(&mut self) {
-        if let Some((id, flight, release)) = self.killer.give_up_waiting() {
-            report::log_timeout(flight, release, self.tunables.kill_timeout_ms);
-            let memory_back = release.is_some_and(|release| release.is_back());
-            let flight = (flight.victim.pid, flight.moments);
-            self.record_fate(id.ticket, flight, Step::TimedOut { memory_back });
-        }
+        let Some((id, release)) = self.killer.give_up_waiting() else { return };
+        let owed = self.killer.owed();
+        let Some(flight) = self.killer.flight(id) else { return };
+        report::log_timeout(flight, release, self.tunables.kill_timeout_ms, owed);
+        let memory_back = release.is_some_and(|release| release.is_back());
+        let flight = (flight.victim.pid, flight.moments);
+        self.record_fate(id.ticket, flight, Step::TimedOut { memory_back });
     }
 
     /// A victim's pidfd has an event: it has exited, or its parent has reaped it.

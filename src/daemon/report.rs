@@ -7,12 +7,14 @@ use crate::kernel::Sample;
 use crate::kernel::SampleError;
 use crate::kill::ledger::Moments;
 use crate::kill::ledger::Outcome;
+use crate::kill::reaper;
 use crate::kill::reaper::Release;
 use crate::kill::Flight;
 use crate::kill::Victim;
 use crate::logging::RateLimit;
 use crate::policy::Cause;
 use crate::policy::Signals;
+use crate::units::Kib;
 use crate::units::PageSize;
 use std::fmt;
 
@@ -58,8 +60,21 @@ pub fn log_proof(flight: &Flight, outcome: Option<Outcome>) {
     }
 }
 
-/// A victim that outlives kill_timeout_ms.
-pub fn log_timeout(flight: &Flight, release: Option<Release>, timeout_ms: i64) {
+/// A victim that is no longer on watch, as too many others were killed since.
+pub fn log_eviction(flight: &Flight, outcome: Option<Outcome>) {
+    let Victim { pid, name, .. } = &flight.victim;
+    if flight.moments.exited.is_some() || outcome.is_some() {
+        return log_proof(flight, outcome);
+    }
+    let steps = Steps(&flight.moments);
+    log::warn!(
+        "'{name}' ({pid}) has not exited after {} other kills: its end will not be told; {steps}",
+        reaper::PLACES
+    );
+}
+
+/// A victim that outlives kill_timeout_ms. `owed` is what all such victims still hold.
+pub fn log_timeout(flight: &Flight, release: Option<Release>, timeout_ms: i64, owed: Kib) {
     let Victim { pid, name, rss, .. } = &flight.victim;
     let memory = match release {
         Some(release) if release.is_back() => "its memory is back",
@@ -67,7 +82,8 @@ pub fn log_timeout(flight: &Flight, release: Option<Release>, timeout_ms: i64) {
     };
     log::warn!(
         "'{name}' ({pid}, {rss}kB rss) has not exited {timeout_ms}ms after SIGKILL; {memory}; \
-         the next victim may be chosen, this one stays on watch"
+         victims given up on still hold {owed}kB; the next one may be chosen, this one stays on \
+         watch"
     );
 }
 

@@ -21,6 +21,7 @@ use crate::kernel::Meminfo;
 use crate::kernel::PressureInfo;
 use crate::kill::ledger::Moments;
 use crate::kill::raise;
+use crate::kill::raise::Threads;
 use crate::kill::refused;
 use crate::kill::KillError;
 use crate::kill::Victim;
@@ -296,7 +297,7 @@ impl Guard {
             log::info!("dry run, would: {}", report::KillLine { victim: &victim, why: &why });
             return Ok(());
         }
-        let rest = raise::raise_leader(&self.proc, pid, threads);
+        let rest = raise::raise_leader(Threads::In(&self.proc), pid, threads);
         let raised = MonoTime::now();
         pidfd.kill().map_err(refused)?;
         let signalled = MonoTime::now();

@@ -3,6 +3,7 @@
 //! All of its threads move with one write of its id to a held `cgroup.procs`. A move can wait for
 //! locks that tasks short of memory hold, so it is the reaper's, never the loop's.
 
+use crate::pidfd::PidFd;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use std::io::Write;
@@ -30,13 +31,13 @@ impl Groups {
     }
 
     /// Moves a process to Android's foreground groups.
-    pub fn bring_forward(&self, pid: i32) {
-        self.foreground.iter().flatten().for_each(|group| join(group, pid));
+    pub fn bring_forward(&self, pid: i32, pidfd: &PidFd) {
+        self.foreground.iter().flatten().for_each(|group| join(group, pid, pidfd));
     }
 
     /// Takes a process out of a frozen group of cgroup v1, in which it could not even die.
-    pub fn thaw(&self, pid: i32) {
-        self.running.iter().for_each(|group| join(group, pid));
+    pub fn thaw(&self, pid: i32, pidfd: &PidFd) {
+        self.running.iter().for_each(|group| join(group, pid, pidfd));
     }
 }
 
@@ -45,14 +46,22 @@ fn members(group: &str) -> Option<OwnedFd> {
     rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
-/// A process that is gone by now, or may not be moved, dies where it is.
-fn join(group: &OwnedFd, pid: i32) {
+/// A process that is gone by now, or may not be moved, dies where it is. The kernel takes ids here:
+/// whether this one is still the victim's is asked right before.
+fn join(group: &OwnedFd, pid: i32, pidfd: &PidFd) {
+    if !pidfd.holds_its_pid() {
+        return;
+    }
     let mut text = [0_u8; 12];
     let mut out = &mut text[..];
     // An i32 has eleven characters at most.
     let _ = write!(out, "{pid}");
     let left = out.len();
-    let _ = rustix::io::write(group, text.get(..text.len().saturating_sub(left)).unwrap_or(&[]));
+    let moved =
+        rustix::io::write(group, text.get(..text.len().saturating_sub(left)).unwrap_or(&[]));
+    if moved.is_ok() && !pidfd.holds_its_pid() {
+        log::warn!("process {pid} was reaped while it was moved: another may have been by its id");
+    }
 }
 
 /// Where the v1 hierarchy with the freezer is mounted whole, by `/proc/self/mountinfo`: `ID PARENT
@@ -72,6 +81,22 @@ fn freezer_mount(mountinfo: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_no_longer_holds_its_id_is_not_moved() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let pidfd = PidFd::open(pid).unwrap();
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        let mut text = [0; 16];
+        join(&writer, pid, &pidfd);
+        let read = rustix::io::read(&reader, &mut text).unwrap();
+        assert_eq!(text[..read], *pid.to_string().as_bytes());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        join(&writer, pid, &pidfd);
+        assert!(rustix::io::read(&reader, &mut text).is_err());
+    }
 
     #[test]
     fn the_freezer_is_found_among_the_mounts() {

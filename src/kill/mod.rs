@@ -3,13 +3,13 @@
 //! One victim is waited for at a time. One that does not die within kill_timeout_ms stays on
 //! watch: its exit is still recorded and it is never chosen again.
 
+mod dying;
 mod groups;
 pub mod ledger;
 pub mod raise;
 pub mod reaper;
 
 use crate::clock::MonoTime;
-use crate::kernel::process::ProcDir;
 use crate::kernel::process::ProcError;
 use crate::kernel::process::Stat;
 use crate::kernel::process::TaskName;
@@ -18,9 +18,11 @@ use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
 use crate::policy::Cause;
 use crate::units::Kib;
+use dying::Dying;
 use ledger::Ledger;
 use ledger::Moments;
 use ledger::Outcome;
+use raise::Threads;
 use reaper::Reaper;
 use reaper::Signalled;
 use rustix::io::Errno;
@@ -95,6 +97,12 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// The number of its kill.
+    #[must_use]
+    pub const fn ticket(&self) -> u32 {
+        self.ticket
+    }
+
     /// Its process, to wait on.
     #[must_use]
     pub const fn pidfd(&self) -> &PidFd {
@@ -117,6 +125,7 @@ pub struct Killer {
     current: Option<FlightId>,
     next_ticket: u32,
     evicted: Option<Flight>,
+    dying: Dying,
     reaper: Reaper,
     tells_exit: bool,
     /// Counts and durations of the run.
@@ -132,6 +141,7 @@ impl Killer {
             current: None,
             next_ticket: 1,
             evicted: None,
+            dying: Dying::new(),
             reaper: Reaper::start(),
             tells_exit: PidFd::kernel_tells_exit(),
             ledger: Ledger::default(),
@@ -182,14 +192,16 @@ impl Killer {
     /// Whether this process was signalled and has not been seen to exit.
     #[must_use]
     pub fn is_dying(&self, pid: i32) -> bool {
-        self.flights.iter().flatten().any(|flight| {
+        let on_watch = self.flights.iter().flatten().any(|flight| {
             flight.victim.pid == pid
                 && flight.moments.exited.is_none()
                 && !flight.pidfd.was_reaped()
-        })
+        });
+        on_watch || self.dying.has(pid)
     }
 
-    /// Raises, signals and hands to the reaper. The victim is then waited for.
+    /// Raises, signals and hands to the reaper. The victim is then waited for. `threads` is where
+    /// the list of its threads is.
     ///
     /// # Errors
     ///
@@ -197,7 +209,7 @@ impl Killer {
     /// comes back.
     pub fn kill(
         &mut self,
-        proc: &ProcDir,
+        threads: Threads<'_>,
         victim: Victim,
         pidfd: PidFd,
         cause: Cause,
@@ -209,9 +221,11 @@ impl Killer {
         if self.is_dying(victim.pid) {
             return Err((pidfd, KillError::Dying));
         }
-        let rest = raise::raise_leader(proc, victim.pid, victim.threads);
+        let rest = raise::raise_leader(threads, victim.pid, victim.threads);
         moments.raised = MonoTime::now();
         if let Err(errno) = pidfd.kill() {
+            // Reaped since it was asked: then the one that was raised may be another by that id.
+            rest.undo();
             return Err((pidfd, refused(errno)));
         }
         moments.signalled = MonoTime::now();
@@ -245,9 +259,24 @@ impl Killer {
         id
     }
 
-    /// The victim that had to make room for the latest one, to be taken out of the epoll set.
-    pub fn take_evicted(&mut self) -> Option<Flight> {
-        self.evicted.take()
+    /// The victim that had to make room for the latest one, and how it ended if it has: to be taken
+    /// out of the epoll set and given to [`Self::let_go`].
+    pub fn take_evicted(&mut self) -> Option<(Flight, Option<Outcome>)> {
+        let flight = self.evicted.take()?;
+        let outcome = flight.pidfd.exit().map(Outcome::from);
+        self.count_proof(outcome);
+        Some((flight, outcome))
+    }
+
+    /// Lets a victim go that is no longer on watch. One that has not exited is still known as dying.
+    pub fn let_go(&mut self, flight: Flight) {
+        self.dying.keep(flight);
+    }
+
+    fn count_proof(&mut self, outcome: Option<Outcome>) {
+        if outcome == Some(Outcome::Killed) {
+            self.ledger.proven = self.ledger.proven.saturating_add(1);
+        }
     }
 
     /// An empty place; if all are taken, that of the victim longest on watch.
@@ -286,20 +315,18 @@ impl Killer {
         if outcome.is_some() {
             flight.moments.proven = Some(now);
         }
-        if outcome == Some(Outcome::Killed) {
-            self.ledger.proven = self.ledger.proven.saturating_add(1);
-        }
+        self.count_proof(outcome);
         Some((flight, outcome))
     }
 
     /// kill_timeout_ms is over: the next victim may be chosen while this one stays on watch.
-    pub fn give_up_waiting(&mut self) -> Option<(FlightId, &Flight, Option<reaper::Release>)> {
+    pub fn give_up_waiting(&mut self) -> Option<(FlightId, Option<reaper::Release>)> {
         let id = self.current.take()?;
         let release = self.reaper.answer(id.place, id.ticket);
         let flight = self.flights.get_mut(usize::from(id.place))?.as_mut()?;
         flight.timed_out = true;
         self.ledger.timeouts = self.ledger.timeouts.saturating_add(1);
-        Some((id, flight, release))
+        Some((id, release))
     }
 
     /// Memory of victims that were given up on and still hold it, in kilobytes.
@@ -313,3 +340,6 @@ impl Killer {
         owed.sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,46 +4,100 @@
 //! of its threads: one that is starved of CPU (idle class, low nice value) may hold it for seconds
 //! after the signal. The leader is raised before the signal. The other threads follow it, as there
 //! may be hundreds; their list is opened before it, as nothing is opened of a dying process.
+//!
+//! The kernel takes ids here, and an id may have passed to somebody else in between: whoever turns
+//! out not to be the victim's is put back where it was.
 
 use crate::kernel::process::ProcDir;
 use crate::sys::sched;
+use crate::sys::sched::SchedAttr;
+use crate::sys::signal;
 use std::os::fd::OwnedFd;
 
 /// Threads beyond this many are left as they are.
 pub const MOST_THREADS: usize = 256;
 
+/// Where the list of a victim's threads is.
+#[derive(Clone, Copy, Debug)]
+pub enum Threads<'a> {
+    /// It was opened ahead, with [`ProcDir::open_threads`].
+    Held(&'a OwnedFd),
+    /// It is opened if there may be others than the leader: the kernel allocates for that, which
+    /// may take long when memory has run out.
+    In(&'a ProcDir),
+}
+
 /// The threads that are still to be raised.
 #[must_use]
 #[derive(Debug)]
-pub struct Rest {
+pub struct Rest<'a> {
     leader: i32,
-    list: Option<OwnedFd>,
+    before: Option<SchedAttr>,
+    list: List<'a>,
+}
+
+#[derive(Debug)]
+enum List<'a> {
+    None,
+    Held(&'a OwnedFd),
+    Opened(OwnedFd),
 }
 
 /// Puts the leader of `pid` in the normal class at the best nice value permitted. `threads` is how
 /// many threads there are as far as is known; 0 if it is not.
-pub fn raise_leader(proc: &ProcDir, pid: i32, threads: u32) -> Rest {
-    // Opening the list makes the kernel allocate, which may take long when memory has run out.
-    let list = if threads == 1 { None } else { proc.open_threads(pid).ok() };
+pub fn raise_leader(list: Threads<'_>, pid: i32, threads: u32) -> Rest<'_> {
+    let list = match list {
+        _ if threads == 1 => List::None,
+        Threads::Held(list) => List::Held(list),
+        Threads::In(proc) => proc.open_threads(pid).map_or(List::None, List::Opened),
+    };
+    let before = sched::attr(pid).ok();
     raise_thread(pid);
-    Rest { leader: pid, list }
+    Rest { leader: pid, before, list }
 }
 
-impl Rest {
+impl Rest<'_> {
     /// Raises the other threads. Returns how many; one that is gone or may not be raised does not
     /// count.
     pub fn raise(self) -> usize {
-        let Some(list) = self.list else { return 0 };
+        let list = match &self.list {
+            List::None => return 0,
+            List::Held(list) => *list,
+            List::Opened(list) => list,
+        };
         let (mut seen, mut raised) = (0_usize, 0_usize);
         // A process that is gone has nothing left to raise.
-        let _ = ProcDir::held_threads(&list, |tid| {
+        let _ = ProcDir::held_threads(list, |tid| {
             seen = seen.saturating_add(1);
-            if tid != self.leader && raise_thread(tid) {
-                raised = raised.saturating_add(1);
+            if tid != self.leader {
+                raised = raised.saturating_add(usize::from(raise_thread_of(self.leader, tid)));
             }
             seen < MOST_THREADS
         });
         raised
+    }
+
+    /// Takes it back: the leader's id was another's by then, or it was not killed.
+    pub fn undo(self) {
+        put_back(self.leader, self.before);
+    }
+}
+
+/// Raises a thread unless it turns out to be none of this process.
+fn raise_thread_of(leader: i32, tid: i32) -> bool {
+    let before = sched::attr(tid).ok();
+    let raised = raise_thread(tid);
+    if raised && !signal::is_thread_of(leader, tid) {
+        put_back(tid, before);
+        return false;
+    }
+    raised
+}
+
+fn put_back(tid: i32, before: Option<SchedAttr>) {
+    if let Some(before) = before {
+        // Nobody has the id, or it is not ours to change.
+        let _ = sched::set_attr(tid, before);
     }
 }
 
@@ -55,4 +109,74 @@ pub fn raise_thread(tid: i32) -> bool {
     let normal = sched::set_normal(tid).is_ok();
     let nice = sched::set_nice(tid, 0).is_ok();
     normal || nice
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::Child;
+    use std::process::Command;
+
+    struct Idler(Child);
+
+    impl Idler {
+        /// A process that asked for little: others need no right to raise it from there, but to
+        /// put it back they need one that only root has.
+        fn start(program: &str, args: &[&str]) -> Self {
+            let args = [&["--other", "0", "nice", "-n", "7", program], args].concat();
+            Self(Command::new("chrt").args(args).spawn().unwrap())
+        }
+
+        fn pid(&self) -> i32 {
+            self.0.id().cast_signed()
+        }
+
+        fn is_called(&self, proc: &ProcDir, name: &[u8]) -> bool {
+            proc.status(self.pid()).is_ok_and(|status| status.comm.starts_with(name))
+        }
+    }
+
+    impl Drop for Idler {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn sleeper(proc: &ProcDir) -> Option<Idler> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can raise and put back");
+            return None;
+        }
+        let idler = Idler::start("sleep", &["600"]);
+        while !idler.is_called(proc, b"sleep") {
+            std::thread::yield_now();
+        }
+        Some(idler)
+    }
+
+    #[test]
+    fn a_leader_that_was_not_killed_is_put_back() {
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let Some(sleeper) = sleeper(&proc) else { return };
+        let before = sched::attr(sleeper.pid()).unwrap();
+        assert_ne!(before.nice, -20);
+        let rest = raise_leader(Threads::In(&proc), sleeper.pid(), 1);
+        assert_eq!(sched::attr(sleeper.pid()).unwrap().nice, -20);
+        rest.undo();
+        assert_eq!(sched::attr(sleeper.pid()), Ok(before));
+    }
+
+    #[test]
+    fn a_thread_that_is_not_the_victims_is_put_back() {
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let Some(sleeper) = sleeper(&proc) else { return };
+        let Some(other) = self::sleeper(&proc) else { return };
+        let list = proc.open_threads(other.pid()).unwrap();
+        let before = sched::attr(other.pid());
+        let rest = raise_leader(Threads::Held(&list), sleeper.pid(), 2);
+        assert_eq!(rest.raise(), 0);
+        assert_eq!(sched::attr(other.pid()), before);
+    }
 }

@@ -177,9 +177,9 @@ fn reap(job: &Job, groups: &Groups) -> Release {
     // What is left to do is the victim's own. Its id is its own until it has been reaped.
     if !job.pidfd.has_exited() {
         if may_be_frozen {
-            groups.thaw(pid);
+            groups.thaw(pid, &job.pidfd);
         }
-        groups.bring_forward(pid);
+        groups.bring_forward(pid, &job.pidfd);
     }
     while result == Err(Errno::AGAIN) && tries < MOST_TRIES {
         std::thread::sleep(Duration::from_millis(1));

@@ -15,8 +15,8 @@ use crate::kernel::process::TaskName;
 use crate::oom_score_adj::OomScoreAdj;
 use std::os::fd::OwnedFd;
 
-/// How many of the next victims are kept ready. Each takes two descriptors, and two pages of the
-/// kernel's memory.
+/// How many of the next victims are kept ready. Each takes two descriptors, three if it has several
+/// threads, and two pages of the kernel's memory.
 pub const READY: usize = 8;
 
 /// The next victims and the adj of each: by age, but where sizes decide the one that is likely to be
@@ -52,6 +52,7 @@ pub struct Prepared {
     id: RecordId,
     status: OwnedFd,
     stat: OwnedFd,
+    threads: Option<OwnedFd>,
     comm: Comm,
     name: TaskName,
 }
@@ -96,13 +97,16 @@ impl Prepared {
         let status = proc.open_status(pid).ok()?;
         let stat = proc.open_stat(pid).ok()?;
         // The first read makes the kernel's buffer.
-        let comm = ProcDir::held_status(&status).ok()?.comm;
+        let first = ProcDir::held_status(&status).ok()?;
+        let comm = first.comm;
+        let several = first.threads != 1;
+        let threads = if several { proc.open_threads(pid).ok() } else { None };
         ProcDir::held_stat(&stat).ok()?;
         let name = proc.name(pid).ok()?;
         // What was opened is of the process that was registered, if that still has its id. Without
         // a pidfd nobody could tell.
         let same = record.pidfd.as_ref()?.holds_its_pid();
-        same.then_some(Self { id, status, stat, comm, name })
+        same.then_some(Self { id, status, stat, threads, comm, name })
     }
 
     /// Reads `status`.
@@ -121,6 +125,12 @@ impl Prepared {
     /// The process is gone.
     pub fn stat(&self) -> Result<Stat, ProcError> {
         ProcDir::held_stat(&self.stat)
+    }
+
+    /// The list of its threads, if it had several.
+    #[must_use]
+    pub fn threads(&self) -> Option<&OwnedFd> {
+        self.threads.as_ref()
     }
 
     /// The name of the process, unless it has taken another since: Android's processes change both

@@ -24,18 +24,24 @@ pub fn set_normal(tid: i32) -> Result<(), Errno> {
     set_scheduler(tid, SCHED_NORMAL, 0)
 }
 
-/// The first version of `struct sched_attr` of `include/uapi/linux/sched/types.h`.
+/// A thread's class, nice value and priority: the first version of `struct sched_attr` of
+/// `include/uapi/linux/sched/types.h`.
 #[repr(C)]
-struct SchedAttr {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedAttr {
     size: u32,
     policy: u32,
     flags: u64,
-    nice: i32,
+    /// The nice value, -20 (best) to 19; 0 in a real-time class.
+    pub nice: i32,
     priority: u32,
     runtime: u64,
     deadline: u64,
     period: u64,
 }
+
+const ATTR_SIZE: u32 = 48;
+const _: () = assert!(size_of::<SchedAttr>() == 48);
 
 /// `sched_setattr(tid, SCHED_OTHER, nice)`: class and nice value at once.
 ///
@@ -43,23 +49,35 @@ struct SchedAttr {
 ///
 /// EPERM without CAP_SYS_NICE if that is better than what the thread has, ESRCH if it is gone.
 pub fn set_normal_at(tid: i32, nice: i32) -> Result<(), Errno> {
-    const SIZE: u32 = 48;
-    const { assert!(size_of::<SchedAttr>() == 48) };
-    let mut attr = SchedAttr {
-        size: SIZE,
-        policy: SCHED_NORMAL.unsigned_abs(),
-        flags: 0,
-        nice,
-        priority: 0,
-        runtime: 0,
-        deadline: 0,
-        period: 0,
-    };
+    set_attr(tid, SchedAttr { policy: SCHED_NORMAL.unsigned_abs(), nice, ..SchedAttr::default() })
+}
+
+/// `sched_setattr(tid)`: all of it at once.
+///
+/// # Errors
+///
+/// As [`set_normal_at`].
+pub fn set_attr(tid: i32, attr: SchedAttr) -> Result<(), Errno> {
+    let mut attr = SchedAttr { size: ATTR_SIZE, ..attr };
     let attr: *mut SchedAttr = &raw mut attr;
     // SAFETY: `attr` is initialised, writable, as long as its first field says, and outlives the
     // call, which may write the size it knows into it.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, tid, attr, 0) })?;
     Ok(())
+}
+
+/// `sched_getattr(tid)`: what [`set_attr`] takes.
+///
+/// # Errors
+///
+/// ESRCH if the thread is gone.
+pub fn attr(tid: i32) -> Result<SchedAttr, Errno> {
+    let mut attr = SchedAttr::default();
+    let out: *mut SchedAttr = &raw mut attr;
+    // SAFETY: `attr` is writable, as long as the size says that goes with it, and outlives the
+    // call. Every bit pattern is a valid `SchedAttr`.
+    check(unsafe { libc::syscall(libc::SYS_sched_getattr, tid, out, ATTR_SIZE, 0) })?;
+    Ok(attr)
 }
 
 fn set_scheduler(tid: i32, policy: i32, priority: i32) -> Result<(), Errno> {
@@ -121,6 +139,13 @@ mod tests {
             let tid = rustix::thread::gettid().as_raw_nonzero().get();
             assert_eq!(set_normal_at(tid, 7), Ok(()));
             assert_eq!(rustix::process::getpriority_process(None), Ok(7));
+            let before = attr(tid).unwrap();
+            assert_eq!(before.nice, 7);
+            assert_eq!(set_normal_at(tid, 9), Ok(()));
+            // Better again needs CAP_SYS_NICE.
+            if set_attr(tid, before).is_ok() {
+                assert_eq!(attr(tid), Ok(before));
+            }
         })
         .join()
         .unwrap();

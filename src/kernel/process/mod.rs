@@ -261,7 +261,7 @@ impl ProcDir {
         Self::held_threads(&self.open_threads(pid)?, on)
     }
 
-    /// Opens the list of a process's threads, to be read once by [`Self::held_threads`].
+    /// Opens the list of a process's threads, to be read by [`Self::held_threads`].
     ///
     /// # Errors
     ///
@@ -270,12 +270,14 @@ impl ProcDir {
         self.open_at(format_args!("{pid}/task"), OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Calls `on` with the id of each thread until it returns false.
+    /// Calls `on` with the id of each thread until it returns false, from the first one on however
+    /// often this is called.
     ///
     /// # Errors
     ///
     /// The process is gone.
     pub fn held_threads(threads: &OwnedFd, on: impl FnMut(i32) -> bool) -> Result<(), ProcError> {
+        rustix::fs::seek(threads, rustix::fs::SeekFrom::Start(0))?;
         list(threads.as_fd(), on)
     }
 
@@ -394,6 +396,25 @@ mod tests {
         })
         .unwrap();
         assert_eq!(calls, 1);
+    }
+
+    #[test]
+    fn a_held_list_of_threads_is_read_from_its_start_each_time() {
+        let list = proc().open_threads(me()).unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let count = || {
+            let mut found = false;
+            ProcDir::held_threads(&list, |tid| {
+                found |= tid == me();
+                true
+            })
+            .unwrap();
+            found
+        };
+        let thread = std::thread::spawn(move || stopped.recv());
+        assert!(count() && count());
+        drop(stop);
+        let _ = thread.join();
     }
 
     #[test]

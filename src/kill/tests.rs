@@ -1,0 +1,144 @@
+use super::*;
+use crate::kernel::process::ProcDir;
+use crate::policy::KillReason;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+
+/// A process that can be killed, and that nobody reaps until its end.
+struct App(Child);
+
+impl App {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("600").spawn().unwrap())
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.id().cast_signed()
+    }
+
+    fn pidfd(&self) -> PidFd {
+        PidFd::open(self.pid()).unwrap()
+    }
+
+    fn victim(&self) -> Victim {
+        Victim {
+            pid: self.pid(),
+            uid: 0,
+            adj: OomScoreAdj::FOREGROUND,
+            name: TaskName::new(b"app"),
+            state: b'S',
+            rss: Kib(100),
+            swap: Kib(0),
+            threads: 1,
+            stat: None,
+            group: None,
+        }
+    }
+
+    /// Counted as killed, without a signal: a victim that cannot die.
+    fn that_does_not_die(&self, killer: &mut Killer) -> FlightId {
+        killer.signalled(self.victim(), self.pidfd(), CAUSE, Moments::default())
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const CAUSE: Cause = Cause {
+    reason: KillReason::LowMem,
+    min_adj: OomScoreAdj::FOREGROUND,
+    cut_thrashing_limit: false,
+};
+
+#[test]
+fn a_victim_that_makes_room_for_others_is_known_as_dying_until_it_has_exited() {
+    let mut killer = Killer::start();
+    let apps: Vec<App> = (0..=reaper::PLACES).map(|_| App::start()).collect();
+    let mut first = None;
+    for app in &apps {
+        assert!(killer.take_evicted().is_none());
+        let id = app.that_does_not_die(&mut killer);
+        first.get_or_insert(id);
+    }
+    let (evicted, outcome) = killer.take_evicted().unwrap();
+    assert_eq!((evicted.victim.pid, evicted.ticket()), (apps[0].pid(), first.unwrap().ticket));
+    assert_eq!(outcome, None);
+    assert!(killer.flight(first.unwrap()).is_none());
+    killer.let_go(evicted);
+    assert!(apps.iter().all(|app| killer.is_dying(app.pid())));
+    let pid = apps[0].pid();
+    let refused = killer.kill(
+        Threads::In(&ProcDir::open(Path::new("/proc")).unwrap()),
+        apps[0].victim(),
+        apps[0].pidfd(),
+        CAUSE,
+        Moments::default(),
+    );
+    assert_eq!(refused.map_err(|(_, error)| error), Err(KillError::Dying));
+    drop(apps);
+    assert!(!killer.is_dying(pid));
+}
+
+#[test]
+fn a_place_goes_first_to_the_one_whose_victim_has_exited_longest_ago() {
+    let mut killer = Killer::start();
+    let apps: Vec<App> = (0..reaper::PLACES).map(|_| App::start()).collect();
+    let ids: Vec<_> = apps.iter().map(|app| app.that_does_not_die(&mut killer)).collect();
+    killer.exited(ids[5], MonoTime::now()).unwrap();
+    killer.exited(ids[9], MonoTime::now()).unwrap();
+    let one_more = App::start();
+    let id = one_more.that_does_not_die(&mut killer);
+    assert_eq!(id.place, ids[5].place);
+    let (evicted, _) = killer.take_evicted().unwrap();
+    assert_eq!(evicted.victim.pid, apps[5].pid());
+}
+
+#[test]
+fn those_that_do_not_die_are_remembered_within_bounds() {
+    let mut dying = Dying::new();
+    let flight = |app: &App| Flight {
+        victim: app.victim(),
+        cause: CAUSE,
+        moments: Moments::default(),
+        pidfd: app.pidfd(),
+        ticket: 1,
+        timed_out: true,
+    };
+    let mut apps: Vec<App> = (0..32).map(|_| App::start()).collect();
+    apps.iter().for_each(|app| dying.keep(flight(app)));
+    let gone = apps.remove(7);
+    let pid = gone.pid();
+    let unneeded = flight(&gone);
+    drop(gone);
+    assert!(!dying.has(pid));
+    dying.keep(unneeded);
+    // It makes way, then the oldest.
+    for (kept, forgotten) in [(31, 0), (31, 1)] {
+        let app = App::start();
+        dying.keep(flight(&app));
+        apps.push(app);
+        let known = apps.iter().filter(|app| dying.has(app.pid())).count();
+        assert_eq!((known, dying.has(apps[0].pid())), (kept + 1, forgotten == 0));
+    }
+}
+
+#[test]
+fn what_victims_past_their_timeout_hold_is_owed_until_they_exit() {
+    let mut killer = Killer::start();
+    let app = App::start();
+    let id = app.that_does_not_die(&mut killer);
+    assert_eq!(killer.owed(), Kib::ZERO);
+    // It was not signalled, so the reaper cannot have its memory either.
+    let (given_up, release) = killer.give_up_waiting().unwrap();
+    assert_eq!(given_up, id);
+    assert!(!release.is_some_and(|release| release.is_back()));
+    assert_eq!(killer.owed(), Kib(100));
+    assert!(killer.give_up_waiting().is_none());
+    killer.exited(id, MonoTime::now()).unwrap();
+    assert_eq!(killer.owed(), Kib::ZERO);
+}
