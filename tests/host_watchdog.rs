@@ -1,6 +1,9 @@
 //! The watchdog of the real daemon, whose handler is made to stick by the seam of debug builds.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod host;
+
+use host::pressure::Pressure;
 use lmkd::control::client::Client;
 use lmkd::control::client::KillEvent;
 use lmkd::control::wire::Event;
@@ -38,8 +41,11 @@ impl Daemon {
         let name = format!("lmkd-watchdog-{}-{number}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir).unwrap();
+        let deaf = ["--set=psi_partial_stall_ms=0", "--set=psi_complete_stall_ms=0"];
+        let watches = args.iter().any(|arg| arg.starts_with("--psi"));
         let mut child = Command::new(env!("CARGO_BIN_EXE_lmkd"))
-            .args(["--no-adopt", "--set=psi_partial_stall_ms=0", "--set=psi_complete_stall_ms=0"])
+            .arg("--no-adopt")
+            .args(deaf.iter().filter(|_| !watches))
             .arg("--socket")
             .arg(dir.join("socket"))
             .arg("--kill-log")
@@ -225,4 +231,79 @@ fn a_subscriber_that_never_reads_does_not_rouse_the_watchdog() {
     assert_eq!(asking.kill_count(KillCount::Total).unwrap(), 0);
     let said = daemon.end();
     assert!(!said.contains("watchdog"), "{said}");
+}
+
+/// The loop has no time for pressure: what it would have killed for it, the watchdog kills.
+#[test]
+fn under_pressure_a_stuck_handler_costs_victims_in_kill_order_each_of_them_once() {
+    let Some(mut pressure) = Pressure::prepare("stuck under pressure") else { return };
+    let args = pressure.args();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let daemon = Daemon::start(5000, &args);
+    let mut client = daemon.client();
+    client.subscribe(Event::Kill).unwrap();
+    let mut apps = [100, 900, 500].map(|adj| (adj, App::start()));
+    for (adj, app) in &apps {
+        app.register(&mut client, *adj);
+    }
+    let mut asking = daemon.client();
+    asking.kill_count(KillCount::Total).unwrap();
+    let start = Instant::now();
+    let answer = std::thread::spawn(move || asking.update_props());
+    pressure.rise();
+    apps.sort_by_key(|(adj, _)| -adj);
+    let mut pids = vec![];
+    for (index, (_, app)) in apps.iter_mut().enumerate() {
+        let after = app.killed_after(start);
+        let least = [2, 4, 5][index];
+        assert!(after >= Duration::from_secs(least), "the kill no. {index} after {after:?}");
+        pids.push(app.pid());
+    }
+    answer.join().unwrap().unwrap();
+    for pid in &pids {
+        let KillEvent::Killed(notice) = client.next_event().unwrap() else { panic!() };
+        assert_eq!(notice.pid, *pid);
+    }
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 3);
+    // By whom: the watchdog, which gives no reason, and then the loop.
+    let records = daemon.event_records();
+    let told: Vec<_> =
+        records.iter().map(|r| (r["Pid"].as_i64(), r["kill_reasons"] == -1)).collect();
+    let pid = |n: usize| Some(i64::from(pids[n]));
+    assert_eq!(told, [(pid(0), true), (pid(1), true), (pid(2), false)]);
+}
+
+/// Its command line is the victim's own memory, and could keep whoever reads it waiting.
+#[test]
+fn the_watchdog_names_its_victim_without_reading_its_memory() {
+    let script = "$0 = 'as.prepared'; $SIG{USR1} = sub { $0 = 'changed'; print qq(changed\n) }; \
+        $| = 1; print qq(ready\n); sleep 1 while 1";
+    let child = Command::new("perl").args(["-e", script]).stdout(Stdio::piped()).spawn();
+    let Ok(mut child) = child else {
+        host::skip("the watchdog's victim's name", "no perl");
+        return;
+    };
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut app = App(child);
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let daemon = Daemon::start(2500, &[]);
+    let mut client = daemon.client();
+    app.register(&mut client, 900);
+    // The answer to the second has come after everything was prepared.
+    client.kill_count(KillCount::Total).unwrap();
+    client.kill_count(KillCount::Total).unwrap();
+    let mut asking = daemon.client();
+    let answer = std::thread::spawn(move || asking.update_props());
+    let start = Instant::now();
+    let pid = rustix::process::Pid::from_raw(app.pid()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+    line.clear();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "changed\n");
+    app.killed_after(start);
+    answer.join().unwrap().unwrap();
+    let said = daemon.end();
+    assert!(said.contains(&format!("Kill 'as.prepared' ({})", app.pid())), "{said}");
 }

@@ -172,6 +172,11 @@ impl Daemon {
             }
             return Ok(None);
         }
+        // Closed when the signal has been sent.
+        let _withdrawn = match candidate.who {
+            Who::Registered(id) => self.watchdog.withdraw(id)?,
+            Who::Adopted { .. } => None,
+        };
         // Without a pidfd of its own a record has made `identify` open one.
         let pidfd = opened.or_else(|| self.record_of(candidate)?.pidfd.take());
         let pidfd = pidfd.ok_or(KillError::Gone)?;

@@ -8,6 +8,7 @@
 //! kernel has something to say.
 
 mod clients;
+mod facts;
 mod look;
 mod opening;
 mod operator;
@@ -17,6 +18,7 @@ mod recording;
 mod register;
 mod report;
 mod settings;
+mod teller;
 mod warm;
 mod watchdog;
 mod welcome;
@@ -42,6 +44,7 @@ use crate::policy::Level;
 use crate::policy::Policy;
 use crate::policy::Poller;
 use crate::policy::Trigger;
+use crate::processes::Heads;
 use crate::processes::Ready;
 use crate::processes::RecordId;
 use crate::processes::Registry;
@@ -225,7 +228,7 @@ impl Daemon {
     /// One turn of the loop: wait, serve every event, then whatever time has made due.
     fn step(&mut self) {
         let mut heads = self.registry.heads(self.searcher.likely_heaviest());
-        self.watchdog.publish(&heads, &self.registry, &self.proc);
+        self.publish(&heads);
         // The next victims are prepared for their kill while there is nothing else to do, and while
         // the last one dies.
         let behind = self.ready.is_behind(&heads);
@@ -238,9 +241,10 @@ impl Daemon {
                     let by_size = self.tunables.kill_heaviest_task;
                     self.searcher.guess_heaviest(&self.registry, by_size);
                     heads = self.registry.heads(self.searcher.likely_heaviest());
-                    self.watchdog.publish(&heads, &self.registry, &self.proc);
+                    self.publish(&heads);
                 }
                 self.ready.prepare(&heads, &self.registry, &self.proc);
+                self.watchdog.describe(&self.registry, &self.ready);
             }
             count = self.wait(self.timeout(MonoTime::now()));
             if count == 0 {
@@ -291,6 +295,10 @@ impl Daemon {
         self.serve_timers();
         self.begin_handler(MonoTime::now());
         self.end_recording_turn(MonoTime::now());
+    }
+
+    fn publish(&mut self, heads: &Heads) {
+        self.watchdog.publish(heads, &self.registry, &self.proc, &self.killer);
     }
 
     /// How many events there are, after `timeout_ms` at the latest.

@@ -4,50 +4,53 @@
 //! ```text
 //! loop:     began = now, handler, began = 0, wait ...      next victims: pidfds in slots
 //! watchdog: sleeps on a timer; still the same handler after 2 s? takes a pidfd out, kills
+//! teller:   writes the log and the event record
 //! loop:     once it is back: counts the kill, tells clients
 //! ```
 //!
-//! The two share atomics only. A pidfd belongs to whoever took it out of its slot, so the watchdog
-//! never touches what the loop may free. The loop arms the timer at most once in 2 s, when it has
+//! The loop and the watchdog share atomics only. A pidfd belongs to whoever took it out of its slot,
+//! so the watchdog never touches what the loop may free, and the loop takes out whom it kills
+//! itself. Up to its signal the watchdog does nothing that may wait: what is said of the victim was
+//! read when it was prepared, and somebody else says it. The loop arms the timer at most once in 2 s, when it has
 //! something to do; while it waits nobody arms it and the watchdog sleeps.
 
+use super::facts::Facts;
 use super::look::open_registered;
-use super::report;
+use super::teller;
+use super::teller::News;
+use super::teller::Stuck;
 use super::Daemon;
 use crate::clock::MonoTime;
 use crate::kernel::process::ProcDir;
+use crate::kernel::process::ProcError;
 use crate::kernel::process::Status;
-use crate::kernel::Meminfo;
-use crate::kernel::PressureInfo;
+use crate::kernel::process::TaskName;
 use crate::kill::ledger::Moments;
 use crate::kill::raise;
 use crate::kill::raise::Threads;
 use crate::kill::refused;
 use crate::kill::KillError;
+use crate::kill::Killer;
 use crate::kill::Victim;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
 use crate::policy::Cause;
 use crate::policy::KillReason;
-use crate::policy::WakeupInfo;
 use crate::processes::Heads;
+use crate::processes::Ready;
 use crate::processes::RecordId;
 use crate::processes::Registry;
 use crate::processes::READY;
 use crate::recorder::Removal;
 use crate::report::EventLog;
-use crate::report::KillInfo;
-use crate::report::TraceMarker;
 use crate::sys::fd_slot::FdSlot;
 use crate::sys::sched;
-use crate::units::Kib;
 use crate::units::PageSize;
 use rustix::time::Itimerspec;
 use rustix::time::TimerfdClockId;
 use rustix::time::TimerfdFlags;
 use rustix::time::TimerfdTimerFlags;
 use rustix::time::Timespec;
-use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -68,6 +71,8 @@ const DOUBT_MS: u64 = 50;
 pub(super) struct Watchdog {
     shared: Option<Arc<Shared>>,
     heads: Heads,
+    /// Which of them the watchdog was given.
+    given: [bool; READY],
     kills: Receiver<Kill>,
 }
 
@@ -79,6 +84,8 @@ struct Shared {
     timer: OwnedFd,
     /// Who is next, in kill order; see [`Head`]. Enough for 16 s of being stuck.
     next: [FdSlot; READY],
+    /// What is said of each.
+    facts: [Facts; READY],
 }
 
 /// What stands beside a pidfd in its slot: pid and adj in 32 bits.
@@ -123,7 +130,7 @@ impl Watchdog {
                 None
             }
         };
-        Self { shared, heads: [None; READY], kills }
+        Self { shared, heads: [None; READY], given: [false; READY], kills }
     }
 
     /// The loop begins with a handler.
@@ -140,8 +147,15 @@ impl Watchdog {
         }
     }
 
-    /// Makes the next victims known. Costs system calls only for those that were not among them.
-    pub(super) fn publish(&mut self, heads: &Heads, registry: &Registry, proc: &ProcDir) {
+    /// Makes the next victims known, but not those that are dying. Costs system calls only for
+    /// those that were not among them.
+    pub(super) fn publish(
+        &mut self,
+        heads: &Heads,
+        registry: &Registry,
+        proc: &ProcDir,
+        killer: &Killer,
+    ) {
         let Some(shared) = &self.shared else { return };
         if *heads == self.heads {
             return;
@@ -150,9 +164,13 @@ impl Watchdog {
         for ((held, head), slot) in held.iter_mut().zip(self.heads).zip(&shared.next) {
             *held = slot.take().and_then(|(fd, _)| Some((head?.0, fd)));
         }
-        for (head, slot) in heads.iter().zip(&shared.next) {
+        self.given = [false; READY];
+        for ((head, slot), given) in heads.iter().zip(&shared.next).zip(&mut self.given) {
             let Some((id, adj)) = *head else { continue };
             let Some(record) = registry.get(id) else { continue };
+            if killer.is_dying(record.pid().get()) {
+                continue;
+            }
             let Some(packed) = (Head { pid: record.pid().get(), adj }).pack() else { continue };
             let kept = held.iter_mut().find(|held| held.as_ref().is_some_and(|held| held.0 == id));
             let fd = match kept.and_then(Option::take) {
@@ -168,10 +186,47 @@ impl Watchdog {
             };
             if let Some(fd) = fd {
                 slot.put(fd, packed);
+                *given = true;
             }
         }
         self.heads = *heads;
     }
+
+    /// Makes known what is said of those that are prepared.
+    pub(super) fn describe(&self, registry: &Registry, ready: &Ready) {
+        let Some(shared) = &self.shared else { return };
+        for (head, facts) in self.heads.iter().zip(&shared.facts) {
+            let Some((id, adj)) = *head else { continue };
+            let (Some(record), Some(prepared)) = (registry.get(id), ready.get(id)) else {
+                continue;
+            };
+            let (status, name) = prepared.seen();
+            facts.put(&described(record.pid().get(), record.uid, adj, status, *name));
+        }
+    }
+
+    /// Takes a victim out that the loop is about to kill. Its descriptor, to be closed after the
+    /// signal; an error if the watchdog has taken it.
+    pub(super) fn withdraw(&mut self, id: RecordId) -> Result<Option<OwnedFd>, KillError> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let heads = self.heads.iter_mut().zip(&mut self.given).zip(&shared.next);
+        for ((head, given), slot) in heads {
+            if head.is_some_and(|(of, _)| of == id) {
+                let taken = std::mem::take(given).then(|| slot.take().ok_or(KillError::Dying));
+                let fd = taken.transpose()?.map(|(fd, _)| fd);
+                // The next turn of the loop lays out who is next then.
+                *head = None;
+                return Ok(fd);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn described(pid: i32, uid: u32, adj: OomScoreAdj, status: &Status, name: TaskName) -> Victim {
+    let (rss, swap) = (status.rss.unwrap_or_default(), status.swap.unwrap_or_default());
+    let Status { state, threads, .. } = *status;
+    Victim { pid, uid, adj, name, state, rss, swap, threads, stat: None, group: None }
 }
 
 impl Shared {
@@ -187,10 +242,12 @@ impl Shared {
             armed: AtomicBool::new(false),
             timer,
             next: Default::default(),
+            facts: Default::default(),
         });
+        let news = teller::start(event_log, page)?;
         let proc = ProcDir::open(std::path::Path::new("/proc"))?;
         let theirs = Arc::clone(&shared);
-        let guard = Guard { shared: theirs, proc, event_log, trace: None, page, dry_run, kills };
+        let guard = Guard { shared: theirs, proc, news, dry_run, kills };
         std::thread::Builder::new().name("lmkd_watchdog".to_owned()).spawn(move || guard.run())?;
         Ok(shared)
     }
@@ -221,18 +278,15 @@ impl Shared {
 struct Guard {
     shared: Arc<Shared>,
     proc: ProcDir,
-    event_log: EventLog,
-    trace: Option<TraceMarker>,
-    page: PageSize,
+    news: SyncSender<News>,
     dry_run: bool,
     kills: SyncSender<Kill>,
 }
 
 impl Guard {
-    fn run(mut self) {
+    fn run(self) {
         // One above the loop's: a loop that spins leaves no CPU to its equals.
         let _ = sched::set_fifo(0, 2);
-        self.trace = TraceMarker::open().ok();
         sched::touch_stack::<{ 64 * 1024 }>();
         let mut suspect = 0;
         while self.shared.sleep() {
@@ -257,96 +311,81 @@ impl Guard {
         }
     }
 
-    fn kill_next(&mut self, now: MonoTime, ran_ms: u64) {
-        log::error!("lmkd watchdog timed out: one handler has been running for {ran_ms}ms");
-        let shared = Arc::clone(&self.shared);
-        let ready = shared.next.iter().filter_map(FdSlot::take);
-        for (fd, packed) in ready {
+    fn tell(&self, news: News) {
+        // One who cannot say it in time does not keep the next victim alive.
+        let _ = self.news.try_send(news);
+    }
+
+    fn kill_next(&self, now: MonoTime, ran_ms: u64) {
+        let why = Stuck { ran_ms, limit_ms: LIMIT_MS };
+        let mut done = None;
+        for (slot, facts) in self.shared.next.iter().zip(&self.shared.facts) {
+            let Some((fd, packed)) = slot.take() else { continue };
             let Some(head) = Head::unpack(packed) else { continue };
-            match self.kill(head, PidFd::from(fd), now, ran_ms) {
-                Ok(()) => return,
-                Err(KillError::Refused(error)) => {
-                    log::error!("lmkd watchdog cannot kill process {}: {error}", head.pid);
+            match self.kill(head, facts, PidFd::from(fd), now) {
+                Ok(victim) => {
+                    done = Some(victim);
+                    break;
                 }
+                Err(KillError::Refused(error)) => self.tell(News::Refused(head.pid, error)),
                 Err(KillError::Gone | KillError::Dying) => {}
             }
         }
-        log::error!("lmkd watchdog has nobody to kill");
+        self.tell(News::Stuck(why));
+        self.tell(match done {
+            Some(victim) if self.dry_run => News::WouldKill(victim, why),
+            Some(victim) => News::Killed(victim, why),
+            None => News::Nobody,
+        });
     }
 
     fn kill(
-        &mut self,
+        &self,
         head: Head,
+        facts: &Facts,
         pidfd: PidFd,
         now: MonoTime,
-        ran_ms: u64,
-    ) -> Result<(), KillError> {
+    ) -> Result<Victim, KillError> {
         let Head { pid, adj } = head;
-        let status = self.proc.status(pid).map_err(|_| KillError::Gone)?;
-        let name = self.proc.name(pid).map_err(|_| KillError::Gone)?;
-        let (rss, swap) = self.proc.memory(pid, &status).ok_or(KillError::Gone)?;
-        let Status { uid, state, threads, .. } = status;
-        let (stat, group) = (None, None);
-        let victim = Victim { pid, uid, adj, name, state, rss, swap, threads, stat, group };
+        if pidfd.has_exited() {
+            return Err(KillError::Gone);
+        }
+        let victim = facts.of(pid, adj).map_or_else(|| self.look_at(head), Ok)?;
         // What was read is of the process that the pidfd means, if that still has the id.
         if !pidfd.holds_its_pid() {
             return Err(KillError::Gone);
         }
-        let why = Stuck { ran_ms };
         if self.dry_run {
-            log::info!("dry run, would: {}", report::KillLine { victim: &victim, why: &why });
-            return Ok(());
+            return Ok(victim);
         }
-        let rest = raise::raise_leader(Threads::In(&self.proc), pid, threads);
+        // The leader alone: the list of the others would have to be opened.
+        let rest = raise::raise_leader(Threads::In(&self.proc), pid, 1);
         let raised = MonoTime::now();
-        pidfd.kill().map_err(refused)?;
+        if let Err(errno) = pidfd.kill() {
+            rest.undo();
+            return Err(refused(errno));
+        }
         let signalled = MonoTime::now();
-        rest.raise();
         // Nobody else would take its memory back now.
         let _ = pidfd.mrelease();
-        log::info!("{}", report::KillLine { victim: &victim, why: &why });
-        if let Some(trace) = &self.trace {
-            trace.kill(pid, None, adj, OomScoreAdj::FOREGROUND, 0);
-        }
-        self.record(&victim);
         let moments = Moments { woken: now, decided: now, raised, signalled, ..Moments::default() };
         // As many fit as slots can be taken; more cannot be had before the loop is back.
-        let _ = self.kills.try_send(Kill { victim, pidfd, moments });
-        Ok(())
+        let _ = self.kills.try_send(Kill { victim: victim.clone(), pidfd, moments });
+        Ok(victim)
     }
 
-    fn record(&mut self, victim: &Victim) {
-        let info = KillInfo {
-            pid: victim.pid,
-            uid: victim.uid,
-            adj: victim.adj,
-            min_adj: OomScoreAdj::FOREGROUND,
-            rss: victim.rss,
-            swap: victim.swap,
-            reason: None,
-            // The sample is the loop's.
-            meminfo: Meminfo::default(),
-            page: self.page,
-            wakeup: WakeupInfo::default(),
-            gpu: Kib::ZERO,
-            thrashing: 0,
-            max_thrashing: 0,
-            pressure: PressureInfo::default(),
+    /// What little is read of one that was not prepared. Its command line is not: that is its own
+    /// memory, and reading it may wait as long as the loop does.
+    fn look_at(&self, head: Head) -> Result<Victim, KillError> {
+        let Head { pid, adj } = head;
+        let status = match self.proc.status(pid) {
+            Err(ProcError::Gone) => return Err(KillError::Gone),
+            // It can be killed all the same.
+            status => status.unwrap_or_default(),
         };
-        if let Err(error) = self.event_log.write(&info) {
-            log::warn!("the event record of a kill is lost: {error}");
-        }
-    }
-}
-
-/// The reason of a kill line.
-struct Stuck {
-    ran_ms: u64,
-}
-
-impl fmt::Display for Stuck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the daemon is stuck, {}ms in one handler > {LIMIT_MS}ms", self.ran_ms)
+        let end = status.comm.iter().position(|byte| *byte == 0).unwrap_or(status.comm.len());
+        let name = TaskName::new(status.comm.get(..end).unwrap_or(&[]));
+        Ok(described(pid, status.uid, adj, &status, name))
     }
 }
 
@@ -408,6 +447,91 @@ pub(super) fn stick_for_a_test() {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::processes::Pid;
+    use crate::processes::Record;
+
+    struct Sleeper(std::process::Child);
+
+    impl Sleeper {
+        fn register(registry: &mut Registry, adj: i32) -> (Self, RecordId) {
+            let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+            let pid = child.id().cast_signed();
+            let adj = OomScoreAdj::new(adj).unwrap();
+            let mut record = Record::new(Pid::new(pid).unwrap(), 0, adj, MonoTime::ZERO);
+            record.pidfd = Some(PidFd::open(pid).unwrap());
+            (Self(child), registry.insert(record))
+        }
+
+        fn victim(&self) -> Victim {
+            let (pid, adj) = (self.0.id().cast_signed(), OomScoreAdj::MAX);
+            described(pid, 0, adj, &Status::default(), TaskName::new(b"sleep"))
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    const CAUSE: Cause = Cause {
+        reason: KillReason::LowMem,
+        min_adj: OomScoreAdj::FOREGROUND,
+        cut_thrashing_limit: false,
+    };
+
+    fn laid_out(watchdog: &Watchdog) -> usize {
+        // Put back what was taken, with nobody at the other end who could take it meanwhile: a
+        // loop that never begins is never stuck.
+        let slots = &watchdog.shared.as_ref().unwrap().next;
+        let count = |slot: &FdSlot| {
+            let taken = slot.take();
+            let found = taken.is_some();
+            if let Some((fd, number)) = taken {
+                slot.put(fd, number);
+            }
+            usize::from(found)
+        };
+        slots.iter().map(count).sum()
+    }
+
+    #[test]
+    fn victims_that_are_dying_are_not_laid_out() {
+        let proc = ProcDir::open(std::path::Path::new("/proc")).unwrap();
+        let mut watchdog = Watchdog::start(EventLog::Off, PageSize::SMALL, true);
+        let (mut registry, mut killer) = (Registry::with_capacity(2), Killer::start());
+        let (first, _) = Sleeper::register(&mut registry, 900);
+        let (_second, _) = Sleeper::register(&mut registry, 800);
+        watchdog.publish(&registry.heads(None), &registry, &proc, &killer);
+        assert_eq!(laid_out(&watchdog), 2);
+        // As one that was killed, did not die, and was registered again.
+        let pidfd = PidFd::open(first.victim().pid).unwrap();
+        killer.signalled(first.victim(), pidfd, CAUSE, Moments::default());
+        let (_third, _) = Sleeper::register(&mut registry, 700);
+        watchdog.publish(&registry.heads(None), &registry, &proc, &killer);
+        assert_eq!(laid_out(&watchdog), 2);
+    }
+
+    #[test]
+    fn whom_the_loop_kills_the_watchdog_does_not_and_the_other_way_round() {
+        let proc = ProcDir::open(std::path::Path::new("/proc")).unwrap();
+        let mut watchdog = Watchdog::start(EventLog::Off, PageSize::SMALL, true);
+        let (mut registry, killer) = (Registry::with_capacity(2), Killer::start());
+        let (_first, first) = Sleeper::register(&mut registry, 900);
+        let (_second, second) = Sleeper::register(&mut registry, 800);
+        let heads = registry.heads(None);
+        watchdog.publish(&heads, &registry, &proc, &killer);
+        assert!(watchdog.withdraw(first).unwrap().is_some());
+        assert_eq!(laid_out(&watchdog), 1);
+        // It was not killed after all.
+        watchdog.publish(&heads, &registry, &proc, &killer);
+        assert_eq!(laid_out(&watchdog), 2);
+        drop(watchdog.shared.as_ref().unwrap().next[1].take());
+        assert_eq!(watchdog.withdraw(second).map(|_| ()), Err(KillError::Dying));
+        // Until the loop hears of that kill it is still known whose it was.
+        assert_eq!(watchdog.heads[1].map(|(id, _)| id), Some(second));
+    }
 
     #[test]
     fn a_head_survives_its_slot() {

@@ -6,7 +6,6 @@
 
 use super::RecordId;
 use super::Registry;
-use crate::kernel::process::Comm;
 use crate::kernel::process::ProcDir;
 use crate::kernel::process::ProcError;
 use crate::kernel::process::Stat;
@@ -53,7 +52,7 @@ pub struct Prepared {
     status: OwnedFd,
     stat: OwnedFd,
     threads: Option<OwnedFd>,
-    comm: Comm,
+    seen: Status,
     name: TaskName,
 }
 
@@ -97,16 +96,15 @@ impl Prepared {
         let status = proc.open_status(pid).ok()?;
         let stat = proc.open_stat(pid).ok()?;
         // The first read makes the kernel's buffer.
-        let first = ProcDir::held_status(&status).ok()?;
-        let comm = first.comm;
-        let several = first.threads != 1;
+        let seen = ProcDir::held_status(&status).ok()?;
+        let several = seen.threads != 1;
         let threads = if several { proc.open_threads(pid).ok() } else { None };
         ProcDir::held_stat(&stat).ok()?;
         let name = proc.name(pid).ok()?;
         // What was opened is of the process that was registered, if that still has its id. Without
         // a pidfd nobody could tell.
         let same = record.pidfd.as_ref()?.holds_its_pid();
-        same.then_some(Self { id, status, stat, threads, comm, name })
+        same.then_some(Self { id, status, stat, threads, seen, name })
     }
 
     /// Reads `status`.
@@ -127,6 +125,12 @@ impl Prepared {
         ProcDir::held_stat(&self.stat)
     }
 
+    /// What was read of it when it was prepared.
+    #[must_use]
+    pub const fn seen(&self) -> (&Status, &TaskName) {
+        (&self.seen, &self.name)
+    }
+
     /// The list of its threads, if it had several.
     #[must_use]
     pub fn threads(&self) -> Option<&OwnedFd> {
@@ -137,7 +141,7 @@ impl Prepared {
     /// names together when they become an app.
     #[must_use]
     pub fn name(&self, status: &Status) -> Option<TaskName> {
-        (self.comm == status.comm).then_some(self.name)
+        (self.seen.comm == status.comm).then_some(self.name)
     }
 }
 
