@@ -6,6 +6,7 @@ use rustix::event::PollFlags;
 use rustix::event::Timespec;
 use rustix::io::Errno;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -107,6 +108,19 @@ impl PidFd {
         Some(Exit::from_wait(info.exit_code))
     }
 
+    /// A number that no other process has or will have until the machine stops, if the kernel gives
+    /// one (Linux 6.9): the inode of pidfs.
+    #[must_use]
+    pub fn inode(&self) -> Option<NonZeroU64> {
+        const PIDFS: u32 = 0x5049_4446;
+        let of = rustix::fs::fstatfs(&self.0).ok()?.f_type;
+        // Before, all pidfds were of one inode.
+        if u32::try_from(of).ok()? != PIDFS {
+            return None;
+        }
+        NonZeroU64::new(rustix::fs::fstat(&self.0).ok()?.st_ino)
+    }
+
     /// A second descriptor of the same process, for another thread.
     ///
     /// # Errors
@@ -192,6 +206,19 @@ mod tests {
         assert!(!pidfd.holds_its_pid());
         // Whoever tells exit statuses, from 6.15 on, tells this too.
         assert!(pidfd.was_reaped() || !PidFd::kernel_tells_exit());
+    }
+
+    #[test]
+    fn a_process_has_one_inode_and_no_other_process_has_it() {
+        let (mut first, pidfd) = child("sleep", "60");
+        let again = PidFd::open(i32::try_from(first.id()).unwrap()).unwrap();
+        assert_eq!(pidfd.inode(), again.inode());
+        let (mut second, other) = child("sleep", "60");
+        assert!(pidfd.inode().is_none() || pidfd.inode() != other.inode());
+        for child in [&mut first, &mut second] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 
     #[test]

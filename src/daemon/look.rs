@@ -219,7 +219,7 @@ impl Daemon {
                 open_registered(&self.proc, record)
             }
             Who::Adopted { start_time } => {
-                open_started(&self.proc, candidate.pid.get(), start_time)
+                open_adopted(&self.proc, candidate.pid.get(), start_time, candidate.adj)
             }
         };
         opened.map(Some)
@@ -235,7 +235,7 @@ impl Daemon {
         let status = prepared.map_or_else(|| self.proc.status(pid), Prepared::status)?;
         let name = prepared.and_then(|prepared| prepared.name(&status));
         let name = name.map_or_else(|| self.proc.name(pid), Ok)?;
-        let (rss, swap) = self.proc.memory(pid, &status).ok_or(KillError::Gone)?;
+        let (rss, swap) = self.proc.memory(pid, &status)?;
         let wanted = self.tunables.log_stats && self.server.has_subscribers(Event::Stat);
         let stat = || prepared.map_or_else(|| self.proc.stat(pid), Prepared::stat);
         let stat = if wanted { stat().ok() } else { None };
@@ -395,7 +395,24 @@ impl Daemon {
 /// Opens the pidfd that a record lacks.
 pub(super) fn open_registered(proc: &ProcDir, record: &Record) -> Result<PidFd, KillError> {
     let pidfd = open_started(proc, record.pid().get(), record.start_time)?;
-    let same = may_be_of(proc, record) && pidfd.holds_its_pid();
+    let inode = record.inode.zip(pidfd.inode());
+    let same = inode.is_none_or(|(then, now)| then == now)
+        && may_be_of(proc, record)
+        && pidfd.holds_its_pid();
+    same.then_some(pidfd).ok_or(KillError::Gone)
+}
+
+/// Opens the pidfd of a process that nobody registered. Another one may have started in the same
+/// tick and have its id by now, so that its place in the order is asked of the very process that
+/// the pidfd names.
+fn open_adopted(
+    proc: &ProcDir,
+    pid: i32,
+    start_time: u64,
+    adj: OomScoreAdj,
+) -> Result<PidFd, KillError> {
+    let pidfd = open_started(proc, pid, start_time)?;
+    let same = proc.oom_score_adj(pid)? == adj && pidfd.holds_its_pid();
     same.then_some(pidfd).ok_or(KillError::Gone)
 }
 
@@ -409,4 +426,69 @@ fn open_started(proc: &ProcDir, pid: i32, start_time: u64) -> Result<PidFd, Kill
     })?;
     let same = proc.stat(pid)?.start_time == start_time && pidfd.holds_its_pid();
     same.then_some(pidfd).ok_or(KillError::Gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processes::Pid;
+    use std::num::NonZeroU64;
+    use std::path::Path;
+    use std::process::Child;
+    use std::process::Command;
+
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn start() -> Self {
+            Self(Command::new("sleep").arg("600").spawn().unwrap())
+        }
+
+        fn pid(&self) -> i32 {
+            self.0.id().cast_signed()
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_successor_that_started_in_the_same_tick_is_told_apart() {
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let sleeper = Sleeper::start();
+        let pid = Pid::new(sleeper.pid()).unwrap();
+        let uid = proc.owner(sleeper.pid()).unwrap();
+        let mut record = Record::new(pid, uid, OomScoreAdj::MAX, MonoTime::ZERO);
+        record.start_time = proc.stat(sleeper.pid()).unwrap().start_time;
+        assert!(open_registered(&proc, &record).is_ok());
+        let Some(inode) = PidFd::open(sleeper.pid()).unwrap().inode() else {
+            eprintln!("skipped: no pidfs (Linux 6.9)");
+            return;
+        };
+        record.inode = Some(inode);
+        assert!(open_registered(&proc, &record).is_ok());
+        record.inode = inode.checked_add(1).or(NonZeroU64::new(1));
+        assert_eq!(open_registered(&proc, &record).map(|_| ()), Err(KillError::Gone));
+    }
+
+    #[test]
+    fn an_unregistered_process_is_killed_only_at_the_adj_it_was_found_at() {
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let sleeper = Sleeper::start();
+        let pid = sleeper.pid();
+        let started = proc.stat(pid).unwrap().start_time;
+        let file = format!("/proc/{pid}/oom_score_adj");
+        std::fs::write(&file, "700").unwrap();
+        let found = proc.oom_score_adj(pid).unwrap();
+        assert!(open_adopted(&proc, pid, started, found).is_ok());
+        let other = open_adopted(&proc, pid, started + 1, found);
+        assert_eq!(other.map(|_| ()), Err(KillError::Gone));
+        std::fs::write(&file, "800").unwrap();
+        let moved = open_adopted(&proc, pid, started, found);
+        assert_eq!(moved.map(|_| ()), Err(KillError::Gone));
+    }
 }

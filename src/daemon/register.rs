@@ -95,6 +95,14 @@ pub(super) fn may_be_of(proc: &ProcDir, record: &Record) -> bool {
     owner.is_ok_and(|owner| owner == record.uid || owner == 0)
 }
 
+/// Whether the process with a record's id is the one that was registered, as far as the kernel
+/// tells and a descriptor can be had.
+fn may_have_inode(record: &Record) -> bool {
+    let Some(inode) = record.inode else { return true };
+    let now = PidFd::open(record.pid().get()).ok().and_then(|pidfd| pidfd.inode());
+    now.is_none_or(|now| now == inode)
+}
+
 impl Daemon {
     /// Registers a process or moves a registered one to another adj.
     pub(super) fn register(&mut self, wanted: &Registration) -> Result<(), Refusal> {
@@ -199,7 +207,7 @@ impl Daemon {
             None => {
                 let stat = self.proc.stat(record.pid().get());
                 let started = stat.is_ok_and(|stat| stat.start_time == record.start_time);
-                started && may_be_of(&self.proc, record)
+                started && may_be_of(&self.proc, record) && may_have_inode(record)
             }
         }
     }
@@ -251,6 +259,9 @@ impl Daemon {
         }
         write_adj(&file, &mut self.notices, wanted)?;
         let mut record = Record::new(wanted.pid, wanted.uid, stored, now);
+        if !held {
+            record.inode = pidfd.as_ref().and_then(PidFd::inode);
+        }
         record.pidfd = pidfd.filter(|_| held);
         record.claim = Some(wanted.client);
         record.start_time = start_time;

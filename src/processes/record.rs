@@ -5,6 +5,7 @@ use super::Pid;
 use crate::clock::MonoTime;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 
 /// A connection of the control socket. The generation tells it from those that had its slot
@@ -62,6 +63,9 @@ pub struct Record {
     /// When it started, in clock ticks since boot: with the uid, the identity of a process without
     /// a pidfd. 0 if not known.
     pub start_time: u64,
+    /// See [`PidFd::inode`]: the identity of a process without a pidfd where the kernel gives one,
+    /// as two may have started in one tick.
+    pub inode: Option<NonZeroU64>,
     /// `/proc/PID/statm`, held open where the size is likely to be asked for.
     pub(super) statm: Option<OwnedFd>,
     pub(super) size: Option<KnownSize>,
@@ -81,6 +85,7 @@ impl Record {
             uid,
             claim: None,
             start_time: 0,
+            inode: None,
             statm: None,
             size: None,
             tried: 0,

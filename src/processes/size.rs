@@ -59,7 +59,7 @@ pub(super) fn resident(proc: &ProcDir, pid: i32, held: Option<&OwnedFd>) -> Page
 /// Resident and swapped pages of a process as `status` has them, also of one whose leader has left.
 pub(super) fn with_swap(proc: &ProcDir, pid: i32, page: PageSize) -> Option<(Pages, Pages)> {
     let status = proc.status(pid).ok()?;
-    let (rss, swap) = proc.memory(pid, &status)?;
+    let (rss, swap) = proc.memory(pid, &status).ok()?;
     Some((rss.to_pages(page), swap.to_pages(page)))
 }
 

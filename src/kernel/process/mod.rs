@@ -282,18 +282,26 @@ impl ProcDir {
     }
 
     /// Resident and swapped memory of a process whose leader may have left its threads behind: then
-    /// it is seen through the first that has not left. None if no memory is left.
-    #[must_use]
-    pub fn memory(&self, pid: i32, status: &Status) -> Option<(Kib, Kib)> {
+    /// it is seen through the first that has not left.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcError::Gone`] if no memory is left; anything else says that it could not be found out.
+    pub fn memory(&self, pid: i32, status: &Status) -> Result<(Kib, Kib), ProcError> {
         let of = |status: &Status| Some((status.rss?, status.swap.unwrap_or_default()));
-        let mut found = of(status);
-        if found.is_none() {
-            // A process that is gone has none.
-            let _ = self.threads(pid, |tid| {
-                found = self.thread_status(pid, tid).ok().and_then(|status| of(&status));
-                found.is_none()
-            });
+        if let Some(found) = of(status) {
+            return Ok(found);
         }
+        let mut found = Err(ProcError::Gone);
+        self.threads(pid, |tid| {
+            match self.thread_status(pid, tid) {
+                Ok(status) => found = of(&status).ok_or(ProcError::Gone),
+                // It has left since it was listed.
+                Err(ProcError::Gone) => {}
+                Err(error) => found = Err(error),
+            }
+            found == Err(ProcError::Gone)
+        })?;
         found
     }
 
@@ -439,7 +447,22 @@ mod tests {
         assert_eq!(proc().rss(pid), Ok(Pages(0)));
         assert_eq!(proc().stat(pid).unwrap().state, b'Z');
         assert_eq!(proc().name(pid).unwrap().to_string(), "(true)");
+        assert_eq!(proc().memory(pid, &status), Err(ProcError::Gone));
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn memory_that_cannot_be_read_just_now_is_not_taken_for_none() {
+        let root = std::env::temp_dir().join(format!("lmkd-memory-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("7/task/7")).unwrap();
+        std::fs::create_dir_all(root.join("7/task/8")).unwrap();
+        let headless = "Name:\tx\nTgid:\t7\nUid:\t0\t0\n";
+        std::fs::write(root.join("7/task/7/status"), headless).unwrap();
+        // What cannot be read, as when descriptors have run out.
+        std::fs::create_dir_all(root.join("7/task/8/status")).unwrap();
+        let answer = ProcDir::open(&root).unwrap().memory(7, &Status::default());
+        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!(answer, Err(ProcError::Other(Errno::ISDIR)));
     }
 
     #[test]
