@@ -66,12 +66,13 @@ debian_kernel() {
     touch "$root/ready"
 }
 
-# debian_program ARCH PACKAGE: one package without what it depends on, in $POCKET_DIR/program-ARCH-PACKAGE.
+# debian_program ARCH PACKAGE: one package of bookworm without what it depends on, in
+# $POCKET_DIR/program-ARCH-PACKAGE.
 debian_program() {
     local arch=$1 package=$2 root=$POCKET_DIR/program-$1-$2
     [ -e "$root/ready" ] && return
-    debian_index "$arch" || return
+    debian_index bookworm "$arch" || return
     mkdir -p "$root"
-    (cd "$root" && rm -f -- *.deb && debian_apt "$arch" apt-get download "$package") || return
+    (cd "$root" && rm -f -- *.deb && debian_apt bookworm "$arch" apt-get download "$package") || return
     dpkg -x "$root"/*.deb "$root" && rm "$root"/*.deb && touch "$root/ready"
 }
