@@ -101,18 +101,25 @@ kernel_log_is_clean() {
     ! pocket_adb shell dmesg | grep -E 'lmkd.*(segfault|trap)|Oops|BUG:|WARNING:'
 }
 
+# clean_up_at_the_end: in a subshell, which begins without the traps of its parent.
+clean_up_at_the_end() {
+    trap pocket_clean EXIT
+    trap 'exit 1' INT TERM
+}
+
 # A second device beside the first, on ports of its own; afterwards nothing of it is left, and the first still answers.
 runs_side_by_side() {
     (
         export ANDROID_SERIAL ANDROID_ADB_SERVER_PORT
         first=$ANDROID_SERIAL pocket_pid='' pocket_server_pid='' pocket_run=''
         POCKET_PROPS=ro.pocket.second=true
+        clean_up_at_the_end
         pocket_prepare && pocket_boot "$logs/second.console" && [ "$ANDROID_SERIAL" != "$first" ] &&
             [ "$(pocket_adb shell getprop ro.pocket.second)" = true ]
         status=$?
         folder=$pocket_run
         pocket_clean
-        ! pgrep -af "$folder|adb.*$ANDROID_ADB_SERVER_PORT" && exit "$status"
+        [ -z "$(pocket_processes "$folder")" ] && exit "$status"
     ) && [ -z "$(pocket_adb shell getprop ro.pocket.second)" ] && daemon_pid
 }
 
@@ -122,10 +129,9 @@ refuses_what_it_does_not_know() {
     printf 'service unknown /bin/true\n    user root\n    frobnicate 1\n' >"$rc"
     (
         pocket_pid='' pocket_server_pid='' pocket_run=''
+        clean_up_at_the_end
         pocket_prepare "$rc=/system/etc/init/unknown.rc" && pocket_boot "$logs/refused.console"
-        status=$?
-        pocket_clean
-        exit "$status"
+        exit
     )
     status=$?
     [ "$status" -eq 3 ] && grep -F "unknown.rc:3: 'frobnicate 1' is not understood here" "$logs/refused.console"
@@ -146,6 +152,7 @@ device_checks() {
     if [ "${1:-}" != core ]; then
         check "pocket $POCKET_KERNEL: crashes of a critical service are counted" crashes_count
         check "pocket $POCKET_KERNEL: two devices side by side" runs_side_by_side
+        check "pocket $POCKET_KERNEL: what a killed run has left is swept up" sweeps_up
     fi
     check "pocket $POCKET_KERNEL: no complaint in the kernel's log" kernel_log_is_clean
     pocket_stop
@@ -156,5 +163,23 @@ device_checks() {
 }
 
 nothing_is_left() {
-    ! pgrep -af "$pocket_run|adb.*$ANDROID_ADB_SERVER_PORT"
+    local pids
+    mapfile -t pids < <(pocket_processes "$pocket_run")
+    [ ${#pids[@]} -eq 0 ] || { ps -o pid,args -p "${pids[@]}"; return 1; }
+}
+
+# What a run leaves that is killed goes when the next begins, and nothing else does.
+sweeps_up() {
+    local gone=$POCKET_DIR/run-1-1-gone me=$BASHPID mine theirs own status
+    mine=$POCKET_DIR/run-$me-$(pocket_start "$me")-mine
+    mkdir -p "$gone/bin" "$mine"
+    HOME=$gone sleep 60 & theirs=$!
+    HOME=$mine sleep 60 & own=$!
+    pocket_sweep
+    [ ! -e "$gone" ] && [ -e "$mine" ] && ! kill -0 "$theirs" 2>/dev/null && kill -0 "$own"
+    status=$?
+    kill "$theirs" "$own" 2>/dev/null
+    wait "$theirs" "$own" 2>/dev/null
+    rm -rf "$mine" "$gone"
+    return "$status"
 }

@@ -78,6 +78,50 @@ pocket_build() {
     pocket_cargo build -q --bin lmkd --example pocket --example actor
 }
 
+# pocket_start PID: when it started, in the kernel's ticks; with it a process id is unmistakable.
+pocket_start() {
+    local stat
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
+    # Fields are counted from behind the name, which may hold blanks.
+    read -ra stat <<<"${stat##*) }"
+    echo "${stat[19]}"
+}
+
+# pocket_processes FOLDER: what runs with the files of that folder: QEMU, and adb, which has it as HOME.
+pocket_processes() {
+    local words=(/proc/[0-9]*/cmdline)
+    {
+        grep -lzxF "HOME=$1" /proc/[0-9]*/environ
+        # Not in the words of this grep itself.
+        grep -lzF -f - "${words[@]}" <<<"$1/"
+    } 2>/dev/null | cut -d/ -f3 | sort -nu
+}
+
+# pocket_end FOLDER: ends them.
+pocket_end() {
+    local pids try
+    for try in {1..50}; do
+        mapfile -t pids < <(pocket_processes "$1")
+        [ ${#pids[@]} -gt 0 ] || return 0
+        [ "$try" -lt 30 ] && kill "${pids[@]}" 2>/dev/null
+        [ "$try" -lt 30 ] || kill -KILL "${pids[@]}" 2>/dev/null
+        sleep 0.1
+    done
+    echo "pocket: left running: ${pids[*]}" >&2
+    return 1
+}
+
+# pocket_sweep: ends and removes what a run has left that was killed before it could; its folder is named for it.
+pocket_sweep() {
+    local folder owner start
+    for folder in "$POCKET_DIR"/run-*; do
+        [ -d "$folder" ] || continue
+        IFS=- read -r _ owner start _ <<<"${folder##*/}"
+        [ -n "$start" ] && [ "$(pocket_start "$owner")" = "$start" ] && continue
+        pocket_end "$folder" && rm -rf "$folder"
+    done
+}
+
 # pocket_prepare FILE=PATH...: packages, then an initramfs with each host FILE at PATH of the device, in a folder of
 # this process's own. /system/bin/lmkd_rs is the daemon that was built unless another is given.
 pocket_prepare() {
@@ -91,7 +135,10 @@ pocket_prepare() {
         # Contents do not matter: the device reads it as file cache.
         [ -e "$POCKET_DIR/disk" ] || truncate -s 512M "$POCKET_DIR/disk"
     ) 9>"$POCKET_DIR/lock" || return
-    pocket_run=$(mktemp -d "$POCKET_DIR/run-XXXXXX") || return
+    pocket_sweep
+    # In a substitution it would be another.
+    local me=$BASHPID
+    pocket_run=$(mktemp -d "$POCKET_DIR/run-$me-$(pocket_start "$me")-XXXXXX") || return
     local root=$pocket_run/root sysroot=$POCKET_DIR/sysroot-$pocket_arch tool pair module
     mkdir -p "$root"/{bin,dev,etc,proc,sys,tmp,data/local/tmp,usr/bin,usr/sbin,lib/modules,system/bin,system/etc/init/hw}
     cp "$sysroot/bin/busybox" "$root/bin/busybox"
@@ -161,8 +208,8 @@ pocket_libraries() {
 }
 
 # pocket_boot CONSOLE: starts the device, with what it says in CONSOLE, and waits for its adbd. From then on adb is in
-# PATH, and ANDROID_SERIAL names the device. A boot that dies before that may be tried again, unless init itself
-# refused what it read.
+# PATH, and ANDROID_SERIAL names the device. A boot that dies before the device says that it is ready may be tried
+# again, unless init itself refused what it read; after that, never.
 pocket_boot() {
     local try
     pocket_initrd || return
@@ -172,6 +219,7 @@ pocket_boot() {
         echo "pocket: boot $try of $POCKET_KERNEL did not get ready" >&2
         tail -n 5 "$1" >&2
         ! grep -q 'pocket: the boot fails' "$1" || return 3
+        ! grep -q 'pocket: ready' "$1" || return 1
     done
     return 1
 }
@@ -251,6 +299,8 @@ pocket_stop() {
         wait "$pid" 2>/dev/null
     done
     pocket_pid='' pocket_server_pid=''
+    # An adb client that finds no server starts one, which nobody else would end.
+    [ -z "${pocket_run:-}" ] || pocket_end "$pocket_run"
 }
 
 # pocket_clean: pocket_stop, and the files of this process are gone.

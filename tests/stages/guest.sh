@@ -79,7 +79,10 @@ case ${GUEST_SCENARIOS:-}/${GUEST_SET:-} in
     ;;
 esac
 replay_recordings "guest $POCKET_KERNEL" "$logs"
-[ -z "${GUEST_SCENARIOS:-}${GUEST_SET:-}" ] || exit 0
+if [ -n "${GUEST_SCENARIOS:-}${GUEST_SET:-}" ]; then
+    check "guest $POCKET_KERNEL: nothing is left running at the end" nothing_is_left
+    exit 0
+fi
 
 # The ring of direct-reclaim events against the kernel's own counters, while one process takes all the memory.
 memevents_match() {
@@ -121,4 +124,5 @@ if pocket_boot "$logs/bad.console"; then
 else
     report fail "suite: its own test did not boot"
 fi
+check "guest $POCKET_KERNEL: nothing is left running at the end" nothing_is_left
 exit 0
