@@ -9,6 +9,8 @@
 #   POCKET_MEMORY=512       MiB; more for 7.x and arm64-16k, whose watermarks are 8 and 30 MiB higher
 #   POCKET_CMDLINE=psi=1    for the kernel
 #   POCKET_PROPS=           properties that it starts with, NAME=VALUE, separated by spaces
+#   POCKET_STOCK=FILE       the daemon of a device that knows nothing of ours: it has the stock daemon's name, and its
+#                           service file too
 
 # shellcheck source=tests/pocket/debian.sh
 . tests/pocket/debian.sh
@@ -16,6 +18,7 @@
 POCKET_KERNEL=${POCKET_KERNEL:-6.1}
 POCKET_CMDLINE=${POCKET_CMDLINE:-psi=1}
 POCKET_PROPS=${POCKET_PROPS:-}
+POCKET_STOCK=${POCKET_STOCK:-}
 # Software emulation on a loaded machine is slow, but a boot of more than this is dead.
 POCKET_BOOT_SECONDS=${POCKET_BOOT_SECONDS:-120}
 # The device ends itself after this, whatever became of us.
@@ -150,13 +153,19 @@ pocket_prepare() {
     pocket_libraries "$sysroot" "$root" || return
     cp tests/pocket/early.sh "$root/early.sh"
     cp tests/pocket/init.rc "$root/system/etc/init/hw/init.rc"
-    cp init/lmkd_rs.rc "$root/system/etc/init/lmkd_rs.rc"
     cp "$pocket_built/examples/pocket" "$root/system/bin/pocket"
     for tool in getprop setprop start stop logd logcat bpfloader; do
         ln -s pocket "$root/system/bin/$tool"
     done
     ln -s /system/bin/pocket "$root/init"
-    cp "$pocket_built/lmkd" "$root/system/bin/lmkd_rs"
+    if [ -n "$POCKET_STOCK" ]; then
+        cp "$POCKET_STOCK" "$root/system/bin/lmkd"
+        sed -e 's|/system/bin/lmkd_rs|/system/bin/lmkd|' -e '/^ *override$/d' init/lmkd_rs.rc \
+            >"$root/system/etc/init/lmkd.rc"
+    else
+        cp "$pocket_built/lmkd" "$root/system/bin/lmkd_rs"
+        cp init/lmkd_rs.rc "$root/system/etc/init/lmkd_rs.rc"
+    fi
     cp "$pocket_built/examples/actor" "$root/system/bin/actor"
     : >"$root/lib/modules/order"
     for module in virtio_pci virtio_net virtio_blk lzo-rle zram; do

@@ -124,5 +124,8 @@ if pocket_boot "$logs/bad.console"; then
 else
     report fail "suite: its own test did not boot"
 fi
+# shellcheck source=tests/pocket/stock.sh
+. tests/pocket/stock.sh
+stock_checks
 check "guest $POCKET_KERNEL: nothing is left running at the end" nothing_is_left
 exit 0

@@ -25,14 +25,32 @@ impl Device {
     pub fn connect() -> Result<Self> {
         let serial = std::env::var("ANDROID_SERIAL").context("ANDROID_SERIAL names no device")?;
         let device = Self { serial };
-        if device.shell("id -u")?.trim() != "0" {
-            device.adb(&["root"])?;
-            device.adb(&["wait-for-device"])?;
-            if device.shell("id -u")?.trim() != "0" {
-                bail!("{}: no root: the suite needs a userdebug device", device.serial);
-            }
-        }
+        device.root()?;
         Ok(device)
+    }
+
+    /// Has adbd run as root; an error if it may not.
+    pub fn root(&self) -> Result<()> {
+        if self.is_root() {
+            return Ok(());
+        }
+        self.adb(&["root"])?;
+        self.adb(&["wait-for-device"])?;
+        if !self.is_root() {
+            bail!("{}: no root: the suite needs a userdebug device", self.serial);
+        }
+        Ok(())
+    }
+
+    fn is_root(&self) -> bool {
+        self.shell("id -u").is_ok_and(|id| id.trim() == "0")
+    }
+
+    /// A device that is reached by TCP has to be connected to once more after a reboot, unless somebody does that.
+    pub fn reconnect(&self) {
+        if self.serial.contains(':') {
+            let _ = self.adb(&["connect", &self.serial]);
+        }
     }
 
     /// An adb command that a terminal's Ctrl-C does not end: what is under way is finished or undone.
@@ -92,8 +110,18 @@ impl Device {
 
     /// Waits until a shell command succeeds.
     pub fn wait_until(&self, what: &str, limit: Duration, script: &str) -> Result<()> {
+        self.wait_for(what, limit, || self.holds(script))
+    }
+
+    /// Waits until something of the device is so.
+    pub fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut is_so: impl FnMut() -> bool,
+    ) -> Result<()> {
         let start = Instant::now();
-        while !self.holds(script) {
+        while !is_so() {
             crate::interrupt::check()?;
             if start.elapsed() > limit {
                 bail!("{what}: not after {} s", limit.as_secs());

@@ -1,6 +1,7 @@
 //! Puts the daemon under test in the place of the device's own, and back.
 
 use crate::adb::Device;
+use crate::ledger::Ledger;
 use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
@@ -13,20 +14,32 @@ const BESIDE: &str = "/system/bin/lmkd_rs";
 const STOCK: &str = "/system/bin/lmkd";
 const RC: &str = "/system/etc/init/lmkd_rs.rc";
 const START_LIMIT: Duration = Duration::from_secs(60);
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+const BOOTED: &str = "test \"$(getprop sys.boot_completed)\" = 1";
 
 /// A file of the device that was replaced.
 struct Replaced {
     path: &'static str,
-    /// Its copy on the host; None if there was none.
-    saved: Option<PathBuf>,
+    /// What there was; None if there was nothing.
+    saved: Option<Saved>,
 }
 
-/// What the suite has changed on the device.
+/// A copy on the host, with what it needs to be the same file again.
+struct Saved {
+    copy: PathBuf,
+    mode: String,
+    /// Its label, where there is SELinux.
+    label: Option<String>,
+}
+
+/// The daemon under test in the device's own daemon's place. Dropped, it puts back what was there, and starts that.
 pub struct Installation {
     device: Device,
     folder: PathBuf,
     replaced: Vec<Replaced>,
     reboot: bool,
+    /// What has to be as before when the device's own daemon starts.
+    ledger: Option<Ledger>,
 }
 
 impl Installation {
@@ -35,22 +48,22 @@ impl Installation {
     /// A device that runs a daemon beside the stock one already only gets the new file.
     pub fn new(
         device: &Device,
+        ledger: Ledger,
         daemon: &Path,
         rc: &Path,
         replace: bool,
         folder: &Path,
     ) -> Result<Self> {
+        // From here on it is undone by being dropped.
         let mut installation = Self {
             device: device.clone(),
             folder: folder.to_owned(),
             replaced: Vec::new(),
             reboot: false,
+            ledger: Some(ledger),
         };
-        let done = installation.install(daemon, rc, replace);
-        if done.is_err() {
-            installation.restore();
-        }
-        done.map(|()| installation)
+        installation.install(daemon, rc, replace)?;
+        Ok(installation)
     }
 
     fn install(&mut self, daemon: &Path, rc: &Path, replace: bool) -> Result<()> {
@@ -58,63 +71,95 @@ impl Installation {
         // Else crashes of a daemon under test would reboot the device.
         device.set_property("init.svc_debug.no_fatal.lmkd", "true")?;
         let path = if replace { STOCK } else { BESIDE };
-        let _ = device.adb(&["remount"]);
+        remount(&device)?;
         let known = replace || device.holds(&format!("test -e {RC}"));
         self.put(daemon, path)?;
         device.shell(&format!("chmod 755 {path}"))?;
-        if !replace && device.holds("test -e /sys/fs/selinux/enforce") {
+        if !replace && has_selinux(&device) {
             device.shell(&format!("chcon u:object_r:lmkd_exec:s0 {path}"))?;
         }
         if !known {
             // Init reads service files at boot only.
             self.put(rc, RC)?;
             self.reboot = true;
-            self.restart_device()?;
+            reboot(&device)?;
         }
         restart(&device)
     }
 
     fn put(&mut self, file: &Path, path: &'static str) -> Result<()> {
+        let device = &self.device;
         let mut saved = None;
-        if self.device.holds(&format!("test -e {path}")) {
+        if device.holds(&format!("test -e {path}")) {
             let copy = self.folder.join(Path::new(path).file_name().context("no name")?);
-            self.device.pull(path, &copy)?;
-            saved = Some(copy);
+            device.pull(path, &copy)?;
+            let mode = device.shell(&format!("stat -c %a {path}"))?.trim().to_owned();
+            let label = || device.shell(&format!("ls -dZ {path} | cut -d' ' -f1"));
+            let label = has_selinux(device).then(label).transpose()?;
+            saved = Some(Saved { copy, mode, label: label.map(|label| label.trim().to_owned()) });
         }
         self.replaced.push(Replaced { path, saved });
-        self.device.push(file, path)
+        device.push(file, path)
     }
 
-    fn restart_device(&self) -> Result<()> {
+    fn put_back(&self, path: &str, saved: Option<&Saved>) -> Result<()> {
         let device = &self.device;
-        device.adb(&["reboot"])?;
-        device.adb(&["wait-for-device"])?;
-        let booted = "test \"$(getprop sys.boot_completed)\" = 1";
-        device.wait_until("the boot", Duration::from_secs(300), booted)?;
-        let _ = device.adb(&["root"]);
-        device.adb(&["wait-for-device"]).map(drop)
+        let Some(saved) = saved else { return device.shell(&format!("rm {path}")).map(drop) };
+        device.push(&saved.copy, path)?;
+        device.shell(&format!("chmod {} {path}", saved.mode))?;
+        if let Some(label) = &saved.label {
+            device.shell(&format!("chcon {label} {path}"))?;
+        }
+        Ok(())
     }
+}
 
-    /// Puts back what was there. Says what could not be.
-    pub fn restore(&mut self) {
+impl Drop for Installation {
+    fn drop(&mut self) {
         crate::interrupt::put_off();
-        let device = &self.device;
-        for Replaced { path, saved } in self.replaced.drain(..) {
-            let done = match saved {
-                Some(copy) => device
-                    .push(&copy, path)
-                    .and_then(|()| device.shell(&format!("chmod 755 {path}")).map(drop)),
-                None => device.shell(&format!("rm {path}")).map(drop),
-            };
-            if let Err(error) = done {
+        for Replaced { path, saved } in std::mem::take(&mut self.replaced) {
+            if let Err(error) = self.put_back(path, saved.as_ref()) {
                 eprintln!("{path} is not as it was: {error:#}");
             }
         }
-        let restarted = if self.reboot { self.restart_device() } else { restart(device) };
+        drop(self.ledger.take());
+        let restarted = if self.reboot { reboot(&self.device) } else { restart(&self.device) };
         if let Err(error) = restarted {
             eprintln!("the device's own daemon does not run: {error:#}");
         }
     }
+}
+
+fn has_selinux(device: &Device) -> bool {
+    device.holds("test -e /sys/fs/selinux/enforce")
+}
+
+/// Makes /system writable. With verity on that takes a reboot, which `adb remount -R` does by itself, but does not
+/// wait for. Verity then stays off: only the user can want it back (`adb enable-verity`).
+fn remount(device: &Device) -> Result<()> {
+    let writable = "touch /system/bin/.lmkd_suite && rm /system/bin/.lmkd_suite";
+    if device.holds(writable) {
+        return Ok(());
+    }
+    let _ = device.adb(&["remount", "-R"]);
+    let ready = || device.holds(BOOTED) && device.root().is_ok();
+    device.wait_for("a /system that can be written", BOOT_LIMIT, || {
+        device.reconnect();
+        ready() && device.adb(&["remount"]).is_ok() && device.holds(writable)
+    })
+}
+
+/// Restarts the device and waits until it has booted: another boot than this.
+fn reboot(device: &Device) -> Result<()> {
+    let id = "cat /proc/sys/kernel/random/boot_id";
+    let before = device.shell(id)?.trim().to_owned();
+    device.adb(&["reboot"])?;
+    let booted = format!("test \"$({id})\" != {before} && {BOOTED}");
+    device.wait_for("the boot", BOOT_LIMIT, || {
+        device.reconnect();
+        device.holds(&booted)
+    })?;
+    device.root()
 }
 
 /// Has init start the service anew, and waits until the daemon listens.

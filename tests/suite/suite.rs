@@ -11,6 +11,7 @@ mod compare;
 mod install;
 mod interrupt;
 mod judge;
+mod ledger;
 mod play;
 mod remote;
 mod run;
@@ -21,6 +22,7 @@ use crate::adb::Device;
 use crate::args::Args;
 use crate::args::Command;
 use crate::install::Installation;
+use crate::ledger::Ledger;
 use crate::run::Guard;
 use anyhow::Context;
 use anyhow::Result;
@@ -52,11 +54,14 @@ fn test(args: &Args) -> Result<bool> {
     interrupt::watch()?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let device = Device::connect()?;
-    let mut installation = match &args.daemon {
+    let ledger = Ledger::open(&device)?;
+    // Whatever happens from here on, dropping these puts everything back.
+    let (installation, ledger) = match &args.daemon {
         Some(daemon) => {
-            Some(Installation::new(&device, daemon, &args.rc, args.replace, &args.out)?)
+            let (rc, replace) = (&args.rc, args.replace);
+            (Some(Installation::new(&device, ledger, daemon, rc, replace, &args.out)?), None)
         }
-        None => None,
+        None => (None, Some(ledger)),
     };
     let mut passed = true;
     let mut stories = Vec::new();
@@ -77,9 +82,7 @@ fn test(args: &Args) -> Result<bool> {
         println!("{} {command}", if status.success() { "pass" } else { "fail" });
         passed &= status.success();
     }
-    if let Some(installation) = &mut installation {
-        installation.restore();
-    }
+    drop((installation, ledger));
     if args.compare {
         let table = compare::table(&stories);
         print!("\n{table}");

@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# Single quotes hold what the device expands; the functions are called through check; a subshell changes its own copies.
+# shellcheck disable=SC2016,SC2317,SC2030,SC2031,SC2034,SC2154
+# The suite on a device with a daemon of its own, which it replaces and has to put back. Source checks.sh first.
+
+# device_state: whatever the suite changes there, and which daemon runs.
+device_state() {
+    pocket_adb shell 'for file in /system/bin/lmkd* /system/etc/init/*.rc; do
+            [ -e $file ] && stat -c "%n %a" $file && sha256sum $file; done
+        getprop | grep -E "lmkd_native|svc_debug.no_fatal|init.svc.lmkd|boot_completed" | grep -v ": \[\]$"
+        cat /proc/swaps /sys/block/zram0/disksize
+        ls -d /data/local/tmp/* /sys/kernel/tracing/instances/*
+        sha256sum </proc/$(getprop init.svc_debug_pid.lmkd)/exe' 2>&1
+}
+
+# as_before STATE
+as_before() {
+    diff <(echo "$1") <(device_state)
+}
+
+# replace OPTION...: the suite, with this daemon in the place of the device's own.
+replace() {
+    timeout 120 target/debug/examples/suite --replace --daemon "$pocket_built/lmkd" --out "$logs/stock" "$@"
+}
+
+# The daemon under test ran while the scenario did, and is gone with all else afterwards.
+puts_the_stock_daemon_back() {
+    local before log=$logs/stock.log ours
+    before=$(device_state)
+    ours=$(sha256sum <"$pocket_built/lmkd")
+    replace --actor "$pocket_built/examples/actor" --only batch \
+        --then 'adb shell "sha256sum </proc/\$(getprop init.svc_debug_pid.lmkd)/exe"' >"$log" 2>&1
+    cat "$log"
+    grep -q '^pass batch' "$log" && grep -qF "$ours" "$log" && as_before "$before"
+}
+
+# In the middle of a scenario that has set properties.
+puts_it_back_when_interrupted() {
+    local before suite
+    before=$(device_state)
+    replace --actor "$pocket_built/examples/actor" --only reinit &
+    suite=$!
+    until_true '[ -n "$(getprop persist.device_config.lmkd_native.kill_heaviest_task)" ]'
+    # The suite itself, below timeout.
+    pkill -INT -P "$suite" || return 1
+    wait "$suite" && return 1
+    as_before "$before"
+}
+
+puts_it_back_after_an_error() {
+    local before
+    before=$(device_state)
+    replace --actor "$logs/no-such-file" && return 1
+    as_before "$before"
+}
+
+# stock_checks: on a device of their own. What is wrong there kills as it should, but is another program.
+stock_checks() {
+    (
+        pocket_pid='' pocket_server_pid='' pocket_run=''
+        POCKET_STOCK=$pocket_built/examples/bad
+        clean_up_at_the_end
+        mkdir -p "$logs/stock"
+        if pocket_prepare && pocket_boot "$logs/stock.console"; then
+            check "suite: puts the stock daemon back" puts_the_stock_daemon_back
+            check "suite: puts it back when it is interrupted" puts_it_back_when_interrupted
+            check "suite: puts it back after an error" puts_it_back_after_an_error
+        else
+            report fail "suite: the device with a stock daemon did not boot"
+        fi
+    )
+}
