@@ -30,6 +30,8 @@ if [ -z "${GUEST_SET:-}${GUEST_SCENARIOS:-}" ]; then
     files+=("$memevents=/system/bin/memevents")
 fi
 if [ "${GUEST_SET:-}" = compare ]; then
+    # The table is made of what is here.
+    rm -f "$logs"/*.json
     debian_program amd64 earlyoom || { report skip "guest: earlyoom could not be downloaded"; exit 0; }
     files+=("$POCKET_DIR/program-amd64-earlyoom/usr/bin/earlyoom=/system/bin/earlyoom")
 fi

@@ -75,7 +75,7 @@ fn set_swap(device: &Device, swap: Swap) -> Result<()> {
 }
 
 /// Runs every scenario asked for; whether all passed.
-pub fn all(device: &Device, args: &Args, guard: Guard, stories: &mut Vec<Story>) -> Result<bool> {
+pub fn all(device: &Device, args: &Args, guard: Guard) -> Result<bool> {
     device.shell("mkdir -p /data/local/tmp")?;
     device.push(&args.actor, ACTOR)?;
     device.shell(&format!("chmod 755 {ACTOR}"))?;
@@ -96,7 +96,7 @@ pub fn all(device: &Device, args: &Args, guard: Guard, stories: &mut Vec<Story>)
                 continue;
             }
         }
-        let mut story = match one(device, args, guard, &scenario, &cache) {
+        let story = match one(device, args, guard, &scenario, &cache) {
             Ok(story) => story,
             Err(error) => {
                 failure = Some(error);
@@ -115,8 +115,6 @@ pub fn all(device: &Device, args: &Args, guard: Guard, stories: &mut Vec<Story>)
         }
         print(&story);
         passed &= story.ok();
-        story.samples.clear();
-        stories.push(story);
     }
     if failure.is_some() {
         interrupt::put_off();

@@ -13,6 +13,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "falling-order",
         title: "victims fall in oom_score_adj, one at a time",
         core: true,
+        compared: true,
         swap: Swap::Off,
         script: falling_order,
         ..BASE

@@ -13,6 +13,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "threads",
         title: "a victim with 64 threads",
+        compared: true,
         swap: Swap::Off,
         script: threads,
         ..BASE
@@ -36,6 +37,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "starved",
         title: "a victim that gets no CPU",
         core: true,
+        compared: true,
         swap: Swap::Off,
         script: starved,
         ..BASE
