@@ -31,8 +31,9 @@ dry_run() {
         install -m 755 /dev/null "$tree/$file"
     done
     # Not programs.
-    : >"$tree/testcases/lmkd_tests/lmkd_tests.config"
-    : >"$tree/testcases/lmkd_unit_test/lmkd_unit_test"
+    : >"$tree/testcases/lmkd_tests/x86_64/lmkd_tests64.config"
+    mkdir "$tree/testcases/lmkd_unit_test/y"
+    : >"$tree/testcases/lmkd_unit_test/y/lmkd_unit_test"
     env -u ANDROID_SERIAL ANDROID_PRODUCT_OUT="$tree" tests/cuttlefish/run --dry-run --low-memory --images images \
         --fetch BUILD -- --core &&
         env -u ANDROID_SERIAL -u ANDROID_PRODUCT_OUT tests/cuttlefish/run --dry-run --attach
