@@ -128,6 +128,39 @@ fn an_operator_is_told_the_state_of_the_daemon() {
     assert!(app.is_alive());
 }
 
+/// How often the loop has read anything; None where the kernel does not count.
+fn reads_of_the_loop(daemon: &Daemon) -> Option<u64> {
+    let pid = daemon.pid();
+    let io = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/io")).ok()?;
+    io.lines().find_map(|line| line.strip_prefix("syscr: ")?.parse().ok())
+}
+
+#[test]
+fn who_is_next_is_found_out_by_another_thread_than_the_loop() {
+    let daemon = Daemon::start(&[]);
+    let mut operator = operator(&daemon);
+    let mut client = daemon.client();
+    let apps: Vec<_> = (0..30).map(|n| App::start(&format!("com.example.many{n}"))).collect();
+    let mut reads = |count: usize| {
+        let records: Vec<_> = apps.iter().take(count).map(|app| app.at(0)).collect();
+        client.register_all(&records).unwrap();
+        client.kill_count(KillCount::Total).unwrap();
+        // What a registration leaves to be done is done by then.
+        operator.status().unwrap();
+        let before = reads_of_the_loop(&daemon)?;
+        for _ in 0..4 {
+            let next = operator.status().unwrap().1.next;
+            assert_eq!(next.len(), count.min(16));
+        }
+        Some(reads_of_the_loop(&daemon)? - before)
+    };
+    let (Some(few), Some(many)) = (reads(1), reads(30)) else {
+        host::skip("reads of the loop", "this kernel does not count them");
+        return;
+    };
+    assert!(few > 0 && many < few + 16, "{few} reads with one registered, {many} with 30");
+}
+
 #[test]
 fn what_was_decided_is_dumped_and_decided_again_to_the_same() {
     let Some(mut pressure) = Pressure::prepare("dump") else { return };

@@ -7,7 +7,6 @@ use super::Daemon;
 use super::Token;
 use crate::clock::MonoTime;
 use crate::kernel::psi;
-use crate::kernel::Meminfo;
 use crate::kernel::Sample;
 use crate::kill::ledger::Moments;
 use crate::kill::ledger::Outcome;
@@ -31,7 +30,6 @@ use crate::recorder::Fate;
 use crate::recorder::Input;
 use crate::recorder::Kill;
 use crate::recorder::Look;
-use crate::recorder::Next;
 use crate::recorder::Obstacle;
 use crate::recorder::Pressure;
 use crate::recorder::Process;
@@ -41,11 +39,11 @@ use crate::recorder::Removal;
 use crate::recorder::Seen;
 use crate::recorder::Settings;
 use crate::recorder::Sources;
+use crate::recorder::Standing;
 use crate::recorder::Status;
 use crate::recorder::Step;
 use crate::recorder::Tried;
 use crate::units::Kib;
-use crate::units::Pages;
 use rustix::io::Errno;
 
 /// The state is not told while a victim is waited for, unless that takes longer, ms.
@@ -204,7 +202,11 @@ impl Daemon {
         if self.journal.status_is_wanted() && !waiting.is_some_and(patient) {
             let settings = Settings { tunables: self.tunables.clone() };
             let status = self.status(now);
-            self.journal.answer(now, &settings, &status);
+            let registered = self.registry.oldest_first(OomScoreAdj::FOREGROUND);
+            let registered = registered.filter_map(|id| self.registry.get(id));
+            let standing =
+                |record: &Record| Standing { process: process(record), since: record.since() };
+            self.journal.answer(now, &settings, registered.map(standing), &status);
         }
         self.journal.end_turn();
     }
@@ -215,18 +217,16 @@ impl Daemon {
         Some(flight.moments.signalled.plus_millis(STATUS_PATIENCE_MS))
     }
 
-    /// The state of the daemon. Reads the kernel's files and those of the next victims.
+    /// The state of the daemon, without what the scribe finds out. Reads the kernel's files.
     fn status(&mut self, now: MonoTime) -> Status {
         let reclaim = self.memevents.is_some().then(|| self.reclaim.at(now));
         let mut sample = Sample { reclaim, ..Sample::default() };
         let read = self.sampler.read(now, true, &mut sample).is_ok();
-        let meminfo = sample.meminfo;
         let seen = read.then(|| {
             let verdict = self.policy.survey(&sample, &self.tunables);
             Seen { sample, verdict }
         });
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let next = self.next_victims(&meminfo);
         let ledger = &self.killer.ledger;
         Status {
             sources: self.sources(),
@@ -235,7 +235,7 @@ impl Daemon {
             waiting_for: self.killer.waiting_for().map(|flight| flight.victim.pid),
             registered: count(self.registry.len()),
             clients: count(self.server.clients().count()),
-            next,
+            next: Few::default(),
             kills: ledger.total(),
             by_reason: self.journal.kills_by_reason(),
             exits: ledger.exits,
@@ -246,23 +246,11 @@ impl Daemon {
             to_release: (&ledger.to_release).into(),
             to_exit: (&ledger.to_exit).into(),
             lost_events: self.memevents.as_ref().map_or(0, |events| events.lost()),
-            rss: self.proc.rss(self.own_pid).unwrap_or(Pages::ZERO).to_kib(self.page),
-            descriptors: open_descriptors(),
+            rss: Kib::ZERO,
+            descriptors: None,
             tells_exit: self.killer.tells_exit(),
             ring: self.journal.state(),
         }
-    }
-
-    fn next_victims(&mut self, meminfo: &Meminfo) -> Few<Next, 16> {
-        self.start_search(OomScoreAdj::FOREGROUND, meminfo);
-        let next = self.searcher.first(&mut self.registry, &self.proc, 16);
-        let describe = |candidate: Candidate| {
-            let pid = candidate.pid.get();
-            let name = self.proc.name(pid).ok()?;
-            let rss = self.proc.rss(pid).unwrap_or_default().to_kib(self.page);
-            Some(Next { process: of_candidate(&candidate), rss, name: Text::new(name.as_bytes()) })
-        };
-        next.into_iter().filter_map(describe).collect()
     }
 
     /// Goes the way of records once, so that its code is in memory.
@@ -299,12 +287,6 @@ impl Daemon {
             log::warn!("the operator's requests are not heard: {error}");
         }
     }
-}
-
-/// How many descriptors this process has open; the kernel counts them since Linux 6.2.
-fn open_descriptors() -> Option<u32> {
-    let size = rustix::fs::stat("/proc/self/fd").ok()?.st_size;
-    u32::try_from(size).ok().filter(|count| *count > 0)
 }
 
 /// A registered process, for a record.

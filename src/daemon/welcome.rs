@@ -2,7 +2,9 @@
 //! next.
 
 use super::Daemon;
+use crate::clock::MonoTime;
 use crate::kernel::psi::Source;
+use crate::kernel::Sample;
 use crate::oom_score_adj::OomScoreAdj;
 
 /// How many of the next victims are shown.
@@ -40,8 +42,10 @@ impl Daemon {
     }
 
     fn show_next(&mut self) {
-        let meminfo = self.sample.meminfo;
-        self.start_search(OomScoreAdj::FOREGROUND, &meminfo);
+        let mut sample = Sample::default();
+        // Without it nobody is known to have anything in swap.
+        let _ = self.sampler.read(MonoTime::now(), false, &mut sample);
+        self.start_search(OomScoreAdj::FOREGROUND, &sample.meminfo);
         let next = self.searcher.first(&mut self.registry, &self.proc, SHOWN);
         if next.is_empty() {
             log::info!("next victims: nobody yet");

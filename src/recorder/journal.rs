@@ -10,6 +10,9 @@ use super::kill::Kill;
 use super::look::Look;
 use super::ring::Ring;
 use super::ring::Writer;
+use super::scribe::answer::Candidates;
+use super::scribe::answer::Standing;
+use super::scribe::answer::NAMED;
 use super::settings::Settings;
 use super::status::RingState;
 use super::status::Status;
@@ -31,6 +34,9 @@ const CHECKPOINT_PART: u64 = 4;
 
 /// As much memory is resident before it is needed: some 350 looks.
 const AHEAD: usize = 64 * 1024;
+
+/// Room for a whole answer: [`Settings`], as many processes as are [`NAMED`], and a [`Status`].
+const ANSWER: usize = 16 * 1024;
 
 /// What the scribe wants to be woken for, or what there is. Ordered by how much it takes to be
 /// ignored.
@@ -98,7 +104,7 @@ impl Shared {
 pub struct Journal {
     pub(super) shared: Arc<Shared>,
     history: Writer,
-    answers: Writer,
+    pub(super) answers: Writer,
     /// The scribe would want to be woken at the end of this turn, if it wants this.
     news: Interest,
     /// Bytes written at the last checkpoint.
@@ -131,7 +137,7 @@ impl Journal {
     /// EMFILE when descriptors run out, ENOMEM when memory does.
     pub fn new(bytes: usize) -> Result<Self, Errno> {
         let (history_ring, history) = Ring::new(bytes)?;
-        let (answers_ring, answers) = Ring::new(0)?;
+        let (answers_ring, answers) = Ring::new(ANSWER)?;
         let eventfd = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let shared = Arc::new(Shared {
             history: history_ring,
@@ -202,10 +208,25 @@ impl Journal {
         self.shared.status_wanted.load(Ordering::SeqCst)
     }
 
-    /// Answers the operator.
-    pub fn answer(&mut self, at: MonoTime, settings: &Settings, status: &Status) {
+    /// Answers the operator, by way of the scribe, which finds out who of these is next. The status
+    /// stands last: with it the answer is whole.
+    pub(crate) fn answer(
+        &mut self,
+        at: MonoTime,
+        settings: &Settings,
+        registered: impl Iterator<Item = Standing>,
+        status: &Status,
+    ) {
         self.shared.status_wanted.store(false, Ordering::SeqCst);
         self.answers.write(at, settings);
+        let mut registered = registered.take(NAMED);
+        loop {
+            let processes: Few<_, 64> = registered.by_ref().take(64).collect();
+            if processes.is_empty() {
+                break;
+            }
+            self.answers.write(at, &Candidates { processes });
+        }
         self.answers.write(at, status);
         ring(&self.shared.bell);
     }

@@ -83,6 +83,7 @@ pub use recording::Tear;
 pub use recording::MAGIC;
 pub use replay::Replayed;
 pub use replay::Replayer;
+pub(crate) use scribe::answer::Standing;
 pub use scribe::Duties;
 pub use settings::Settings;
 pub use status::Next;

@@ -27,7 +27,8 @@ pub struct Status {
     pub registered: u32,
     /// Connections to the lmkd socket.
     pub clients: u32,
-    /// Who would be next, in kill order down to oom_score_adj 0.
+    /// Who would be next, in kill order down to oom_score_adj 0. The scribe finds them: empty, as
+    /// the daemon's own memory and descriptors are, where the loop writes this.
     pub next: Few<Next, 16>,
     /// All kills of this run.
     pub kills: u32,

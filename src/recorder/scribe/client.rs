@@ -1,9 +1,11 @@
 //! One operator's connection.
 
+use super::answer::Answer;
 use super::Packet;
 use crate::clock::MonoTime;
 use crate::recorder::journal::Shared;
 use crate::recorder::record::End;
+use crate::recorder::record::Header;
 use crate::recorder::ring::Cursor;
 use crate::recorder::wire::Request;
 use rustix::io::Errno;
@@ -104,7 +106,13 @@ impl Client {
     }
 
     /// Takes requests and sends what there is. False if the connection is over.
-    pub(super) fn serve(&mut self, shared: &Shared, packet: &mut Packet, now: MonoTime) -> bool {
+    pub(super) fn serve(
+        &mut self,
+        shared: &Shared,
+        header: &Header,
+        packet: &mut Packet,
+        now: MonoTime,
+    ) -> bool {
         if self.blocked.is_some_and(|since| since.plus_millis(BLOCKED_MS) <= now) {
             log::warn!("an operator is hung up on: it has not read for {BLOCKED_MS}ms");
             return false;
@@ -122,7 +130,12 @@ impl Client {
                     !from.reaches(to) && packet.fill(&shared.history, from)
                 }
                 Task::Status { answers, since, asked } => {
-                    let answered = *asked && packet.fill(&shared.answers, answers);
+                    let answer = asked.then(|| Answer::find(&shared.answers, packet, *answers));
+                    let answer = answer.flatten();
+                    let answered = answer.is_some();
+                    if let Some(answer) = answer {
+                        answer.complete(header, packet);
+                    }
                     if !answered && since.plus_millis(ANSWER_MS) <= now {
                         self.task = Task::Refuse("the daemon's loop does not answer; is it stuck?");
                         continue;

@@ -9,6 +9,7 @@
 //! The loop waits for nothing here. With nobody connected and no kill to be written the scribe
 //! sleeps.
 
+pub(super) mod answer;
 mod client;
 mod file;
 
@@ -148,9 +149,10 @@ impl Scribe {
     fn serve(&mut self) {
         self.accept();
         let now = MonoTime::now();
-        let (shared, packet) = (&self.shared, &mut self.packet);
+        let (shared, header) = (&self.shared, &self.duties.header);
+        let packet = &mut self.packet;
         for place in &mut self.clients {
-            if place.as_mut().is_some_and(|client| !client.serve(shared, packet, now)) {
+            if place.as_mut().is_some_and(|client| !client.serve(shared, header, packet, now)) {
                 *place = None;
             }
         }
@@ -285,13 +287,17 @@ impl Packet {
     /// One record that is in no ring.
     fn one<B: Body>(&mut self, body: &B) {
         self.make_room();
+        self.add(0, MonoTime::now(), body);
+    }
+
+    /// Another record; one that does not fit is left out.
+    fn add<B: Body>(&mut self, seq: u64, at: MonoTime, body: &B) {
         let mut buffer = [0; frame::LONGEST];
-        let len = frame::seal(&mut buffer, 0, MonoTime::now(), body).unwrap_or(0);
-        self.end = Self::LEAD.saturating_add(len);
-        if let (Some(to), Some(from)) =
-            (self.bytes.get_mut(Self::LEAD..self.end), buffer.get(..len))
-        {
+        let len = frame::seal(&mut buffer, seq, at, body).unwrap_or(0);
+        let end = self.end.saturating_add(len);
+        if let (Some(to), Some(from)) = (self.bytes.get_mut(self.end..end), buffer.get(..len)) {
             to.copy_from_slice(from);
+            self.end = end;
         }
     }
 }
