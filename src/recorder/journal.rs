@@ -67,9 +67,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// From now on the bell is rung for these.
-    pub fn want(&self, interest: Interest) {
-        self.interest.store(interest as u8, Ordering::SeqCst);
+    /// From now on the bell is rung for these. What it was rung for before.
+    pub fn want(&self, interest: Interest) -> Interest {
+        match self.interest.swap(interest as u8, Ordering::SeqCst) {
+            0 => Interest::None,
+            1 => Interest::All,
+            _ => Interest::Kills,
+        }
     }
 
     /// Asks the loop for a status.

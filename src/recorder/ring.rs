@@ -22,8 +22,12 @@ const WORD: usize = 8;
 /// Words of the smallest page there is.
 const PAGE_WORDS: usize = 4096 / WORD;
 
-/// How often a reader that the writer overtakes begins anew, before it says so.
-const TRIES: usize = 16;
+/// How often a reader that the writer overtakes begins anew, each time further from the writer,
+/// before it says so.
+const TRIES: u64 = 16;
+
+/// Places in the ring from which a reader may begin who has no time for the oldest records.
+const MARKS: usize = 16;
 
 /// The memory that both sides share.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub struct Ring {
     words: Words,
     head: AtomicU64,
     tail: AtomicU64,
+    /// Where frames begin, about evenly spread; those that the tail has passed are of no use.
+    marks: [AtomicU64; MARKS],
 }
 
 /// A reader's place.
@@ -66,6 +72,8 @@ pub struct Writer {
     seq: u64,
     /// Words that are resident.
     touched: usize,
+    /// The mark that is set next, once the head has come so far.
+    mark: (usize, u64),
 }
 
 impl Ring {
@@ -79,9 +87,14 @@ impl Ring {
     /// There is not so much memory.
     pub fn new(bytes: usize) -> Result<(Arc<Self>, Writer), Errno> {
         let words = Words::new(bytes.max(Self::SMALLEST).div_ceil(WORD))?;
-        let ring = Arc::new(Self { words, head: AtomicU64::new(0), tail: AtomicU64::new(0) });
+        let ring = Arc::new(Self {
+            words,
+            head: AtomicU64::new(0),
+            tail: AtomicU64::new(0),
+            marks: Default::default(),
+        });
         let buffer = Box::new([u8::MAX; frame::LONGEST]);
-        Ok((Arc::clone(&ring), Writer { ring, buffer, seq: 0, touched: 0 }))
+        Ok((Arc::clone(&ring), Writer { ring, buffer, seq: 0, touched: 0, mark: (0, 0) }))
     }
 
     /// Its size in bytes.
@@ -105,9 +118,10 @@ impl Ring {
     /// Copies whole frames from the cursor's place on, as many as there are and fit, and moves the
     /// cursor behind them. A cursor that was overtaken goes on at the oldest record.
     pub fn read(&self, cursor: &mut Cursor, out: &mut [u8]) -> Chunk {
-        for _ in 0..TRIES {
-            let start = cursor.position.max(self.tail.load(Ordering::Acquire));
+        for attempt in 0..TRIES {
+            let oldest = cursor.position.max(self.tail.load(Ordering::Acquire));
             let head = self.head.load(Ordering::Acquire);
+            let start = if attempt == 0 { oldest } else { self.mark(oldest, head, attempt) };
             let len = self.copy(start, head, out);
             // Pairs with the writer's fence: if a word above came from after its fence, the tail
             // that the writer moved before it is seen here.
@@ -130,6 +144,15 @@ impl Ring {
             return chunk;
         }
         Chunk::default()
+    }
+
+    /// The first mark that leaves the writer further behind with each attempt; the head if there is
+    /// none.
+    fn mark(&self, oldest: u64, head: u64, attempt: u64) -> u64 {
+        let lead = self.capacity().saturating_mul(attempt) / TRIES;
+        let from = oldest.saturating_add(lead);
+        let marks = self.marks.iter().map(|mark| mark.load(Ordering::Acquire));
+        marks.filter(|mark| (from..head).contains(mark)).min().unwrap_or(head)
     }
 
     /// Copies whole frames between two positions; returns how many bytes. What it copies may be
@@ -240,6 +263,14 @@ impl Writer {
             }
         }
         ring.head.store(end, Ordering::Release);
+        let (next, due) = self.mark;
+        if head >= due {
+            if let Some(mark) = ring.marks.get(next) {
+                mark.store(head, Ordering::Release);
+            }
+            let apart = ring.capacity() / u64::try_from(MARKS).unwrap_or(1);
+            self.mark = (next.saturating_add(1) % MARKS, head.saturating_add(apart));
+        }
     }
 }
 
@@ -341,6 +372,39 @@ mod tests {
             found.extend(seqs(&out[..chunk.len]));
         }
         assert_eq!(found, (1..=12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_reader_that_the_writer_always_overtakes_begins_further_from_it() {
+        let (ring, mut writer) = Ring::new(256 * 1024).unwrap();
+        let mut seq = 0;
+        let mut write = |count: u64| {
+            for _ in 0..count {
+                seq += 1;
+                writer.write(MonoTime::ZERO, &Pattern::of(seq));
+            }
+        };
+        write(5000);
+        let done = AtomicBool::new(false);
+        let empty = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    write(100);
+                }
+            });
+            let mut out = [0; 16 * 1024];
+            // Each is an operator's dump that begins with the oldest record.
+            let empty = (0..200)
+                .filter(|_| {
+                    let chunk = ring.read(&mut Cursor::default(), &mut out);
+                    seqs(&out[..chunk.len]).is_empty()
+                })
+                .count();
+            done.store(true, Ordering::Release);
+            empty
+        });
+        // Who is kept from running for long enough may still be overtaken.
+        assert!(empty < 20, "{empty} of 200 were told nothing");
     }
 
     #[test]

@@ -42,6 +42,10 @@ const CLIENTS_MAX: usize = 8;
 /// A status is asked of the loop no more often than this, ms.
 const STATUS_SPACING_MS: i64 = 50;
 
+/// When accepting fails, as it does without descriptors, it is not tried again before, ms. The
+/// listener stays readable meanwhile.
+const DEAF_MS: i64 = 1000;
+
 /// What the scribe is to do.
 #[derive(Debug)]
 pub struct Duties {
@@ -65,6 +69,8 @@ struct Scribe {
     file: Option<RecordFile>,
     packet: Packet,
     last_asked: Option<MonoTime>,
+    /// Nobody is accepted before: the last attempt failed.
+    deaf_until: MonoTime,
 }
 
 impl Journal {
@@ -88,6 +94,7 @@ impl Journal {
             file,
             packet: Packet::default(),
             last_asked: None,
+            deaf_until: MonoTime::ZERO,
         };
         std::thread::Builder::new().name("lmkd_scribe".to_owned()).spawn(move || scribe.run())?;
         Ok(())
@@ -100,10 +107,10 @@ impl Scribe {
             file.check(&mut self.packet, &self.shared, &self.duties.header);
         }
         loop {
-            self.say_interest();
+            self.settle();
             if let Err(error) = self.wait() {
                 log::error!("the scribe cannot wait, and ends: {error}");
-                self.shared.want(Interest::None);
+                let _ = self.shared.want(Interest::None);
                 return;
             }
             self.shared.silence();
@@ -111,28 +118,39 @@ impl Scribe {
         }
     }
 
-    fn say_interest(&self) {
+    /// Says what the bell is to be rung for, and serves once more if that is news: what was written
+    /// until then rang no bell.
+    fn settle(&mut self) {
+        if self.say_interest() {
+            self.serve();
+            self.say_interest();
+        }
+    }
+
+    /// Whether there is more to be told of than before.
+    fn say_interest(&self) -> bool {
         let follows = self.clients.iter().flatten().any(Client::follows);
         let interest = match (follows, &self.file) {
             (true, _) => Interest::All,
             (false, Some(_)) => Interest::Kills,
             (false, None) => Interest::None,
         };
-        self.shared.want(interest);
+        self.shared.want(interest) != interest
     }
 
     /// Sleeps until there is something to do.
     fn wait(&self) -> Result<(), Errno> {
         let now = MonoTime::now();
         let due = self.clients.iter().flatten().filter_map(Client::due);
-        let due = due.chain(self.next_question()).min();
+        let deaf = Some(self.deaf_until).filter(|until| *until > now);
+        let due = due.chain(self.next_question()).chain(deaf).min();
         let timeout = due.map(|due| {
             let millis = due.micros_since(now).div_ceil(1000);
             let millis = i64::try_from(millis).unwrap_or(i64::MAX);
             Timespec { tv_sec: millis / 1000, tv_nsec: millis % 1000 * 1_000_000 }
         });
         let bell = PollFd::from_borrowed_fd(self.shared.bell(), PollFlags::IN);
-        let listener = self.duties.listener.as_ref();
+        let listener = self.duties.listener.as_ref().filter(|_| deaf.is_none());
         let listener = listener.map(|listener| PollFd::new(listener, PollFlags::IN));
         let clients = self.clients.iter().flatten().map(|client| {
             let wanted = if client.is_blocked() { PollFlags::OUT } else { PollFlags::IN };
@@ -179,9 +197,24 @@ impl Scribe {
     }
 
     fn accept(&mut self) {
-        let Some(listener) = &self.duties.listener else { return };
+        let now = MonoTime::now();
+        let Some(listener) = self.duties.listener.as_ref().filter(|_| self.deaf_until <= now)
+        else {
+            return;
+        };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok(socket) = rustix::net::accept_with(listener, flags) {
+        loop {
+            let socket = match rustix::net::accept_with(listener, flags) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN) => return,
+                // Whoever called has hung up.
+                Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(error) => {
+                    log::warn!("an operator is not heard for {DEAF_MS}ms: {error}");
+                    self.deaf_until = now.plus_millis(DEAF_MS);
+                    return;
+                }
+            };
             let peer = socket::peer_credentials(socket.as_fd());
             let known =
                 peer.is_ok_and(|peer| peer.uid == 0 || self.duties.users.contains(&peer.uid));
@@ -237,7 +270,11 @@ impl Packet {
     fn fill(&mut self, ring: &super::ring::Ring, cursor: &mut Cursor) -> bool {
         self.make_room();
         let room = self.bytes.get_mut(Self::LEAD..).unwrap_or(&mut []);
-        let chunk = ring.read(cursor, room);
+        let mut chunk = ring.read(cursor, room);
+        // The writer was faster however often it was tried: there is something all the same.
+        while chunk.len == 0 && ring.has_more(cursor) {
+            chunk = ring.read(cursor, room);
+        }
         self.end = Self::LEAD.saturating_add(chunk.len);
         if chunk.lost > 0 {
             let mut buffer = [0; frame::LONGEST];
@@ -301,3 +338,6 @@ impl Packet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
