@@ -90,7 +90,7 @@ impl<F: Fn(&mut Tunables)> Replayer<F> {
                 }
             }
             // What the decision saw in between is not known: wait for the next checkpoint.
-            Record::Lost(_) => self.policy = None,
+            Record::Lost(_) => (self.policy, self.tunables) = (None, None),
             Record::Look(look) => return self.look(look),
             _ => {}
         }
@@ -98,6 +98,10 @@ impl<F: Fn(&mut Tunables)> Replayer<F> {
     }
 
     fn check(&mut self, checkpoint: &Checkpoint) {
+        // Its settings were overwritten: no look can be decided again before the next.
+        if self.tunables.is_none() {
+            return;
+        }
         match &self.policy {
             Some(policy) if !self.faithful || *policy == checkpoint.policy => return,
             Some(_) => self.strayed = self.strayed.saturating_add(1),

@@ -32,11 +32,24 @@ need_packages() {
     exit 0
 }
 
-# replay_recordings NAME FOLDER: each recording in it has to be replayed to the decisions that it holds.
+# replay_recordings NAME FOLDER: each scenario that lmkd went through there has left a recording beside its story, and
+# each recording is replayed to the decisions that it holds. Of first tries that are kept the story may stand alone.
 replay_recordings() {
-    local recording
-    cargo build -q --bin lmkctl || return
+    local story recording
+    if ! cargo build -q --bin lmkctl; then
+        report fail "$1: lmkctl cannot be built, no recording is replayed"
+        return
+    fi
+    for story in "$2"/*.lmkd.json; do
+        recording=${story%.lmkd.json}.rec
+        case $story in
+        *.first.*) ;;
+        "$2/*.lmkd.json") report fail "$1: no scenario has left a story in $2" ;;
+        *) [ -s "$recording" ] || report fail "$1: $(basename "$story" .lmkd.json) has left no recording" ;;
+        esac
+    done
     for recording in "$2"/*.rec; do
+        [ -e "$recording" ] || continue
         check "$1: the recording of $(basename "$recording" .rec) is replayed bit for bit" \
             target/debug/lmkctl replay "$recording"
     done

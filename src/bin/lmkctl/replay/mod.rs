@@ -28,6 +28,8 @@ use std::path::PathBuf;
 
 /// The decision came out otherwise than it was recorded.
 const DIFFERS: u8 = 3;
+/// No look could be decided again.
+const NOTHING: u8 = 4;
 /// Differing looks beyond this are only counted.
 const SHOWN: usize = 20;
 
@@ -37,10 +39,11 @@ pub const UNKNOWABLE: [&str; 4] = [
      After a kill that is left out the recording still shows memory as that kill had left it, so a \
      later need for one may be missed; after a kill that comes it shows memory without what that \
      kill would have freed, so more looks may ask for one than would have. Such looks are counted \
-     as one kill.",
+     as one kill, and the decision does not remember it: limits that a kill lowers stay as they were.",
     "It looks only where the daemon looked. Settings that wake the daemon (psi_partial_stall_ms, \
      psi_complete_stall_ms, psi_window_size_ms, use_psi) change what is decided at a look, not when \
-     the kernel would have told of pressure.",
+     the kernel would have told of pressure. Looks that were skipped because a victim had not exited \
+     stay skipped, also where that kill is left out.",
     "Who would be killed is the next in line of those registered then. At or below oom_score_adj 200 \
      the daemon takes the heaviest, and sizes are not in a recording.",
     "What processes would have done with memory that a kill had not taken from them, nobody knows.",
@@ -55,11 +58,12 @@ moment. A kill that goes and one that comes within 10 s after it are one that mo
 
 What a replay cannot know: after a kill that is left out the recording still shows memory as that kill
 left it, and after one that comes, memory without what it would have freed. It looks only where the
-daemon looked. Victims of new kills are the next in line; at or below adj 200 the daemon takes the
+daemon looked. Looks that were skipped for a victim stay skipped, and a kill that comes
+lowers no limit. Victims of new kills are the next in line; at or below adj 200 the daemon takes the
 heaviest, and sizes are not recorded.
 
-Exit status: 0 done; 3 decisions differ although the settings are the recorded ones; 1 the recording
-cannot be read; 2 the command line is not understood.
+Exit status: 0 done; 3 decisions differ although the settings are the recorded ones; 4 no look could
+be replayed; 1 the recording cannot be read; 2 the command line is not understood.
 
 Examples:
   lmkctl replay kills.rec
@@ -137,7 +141,10 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
         writeln!(out, "{:<10} {value}", name + ":")?;
     }
     writeln!(out)?;
-    let status = if comparison.faithful {
+    let status = if comparison.compared() == 0 {
+        writeln!(out, "NOTHING was replayed: {}.", nothing(&comparison))?;
+        NOTHING
+    } else if comparison.faithful {
         faithful(&comparison, out)?
     } else {
         other(&comparison, arguments.get_flag("compare"), out)?;
@@ -147,6 +154,14 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
         save(&page::page(&file, &comparison), html, out)?;
     }
     Ok(status)
+}
+
+/// Why no look was replayed.
+fn nothing(comparison: &Comparison<'_>) -> String {
+    match comparison.replayed.len() {
+        0 => "the recording holds no looks".to_owned(),
+        looks => format!("none of {looks} looks has settings and a checkpoint before it"),
+    }
 }
 
 /// What came of a replay with the recorded settings.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::timeline::machine::Machine;
 use lmkd::policy::KillReason;
+use lmkd::recorder::Record;
 
 fn spent(tunables: Tunables) -> Machine {
     let mut machine = Machine::new(tunables);
@@ -78,6 +79,49 @@ fn a_damaged_decision_is_found() {
     let mut out = Vec::new();
     assert_eq!(faithful(&comparison, &mut out).unwrap(), DIFFERS);
     assert!(String::from_utf8(out).unwrap().contains("1 looks DIFFER"));
+}
+
+#[test]
+fn a_recording_whose_settings_were_overwritten_is_replayed_from_the_next_checkpoint_on() {
+    let machine = spent(Tunables { thrashing_limit: 77, ..Tunables::default() });
+    let whole = machine.recording();
+    let mut recording = whole.clone();
+    // The ring's oldest record is now a checkpoint, and the second part is as the daemon left it.
+    recording.entries.retain(|entry| !matches!(entry.record, Record::Settings(_)));
+    recording.entries.extend_from_slice(whole.entries.get(1..).unwrap());
+    let timeline = Timeline::new(&recording);
+    let comparison = Comparison::new(&recording, &timeline, &|_| {});
+    assert_eq!((comparison.strayed, comparison.differing.len()), (0, 0));
+    assert_eq!(2 * comparison.compared(), timeline.looks.len());
+}
+
+#[test]
+fn settings_from_before_a_loss_decide_nothing_after_it() {
+    let machine = spent(Tunables::default());
+    let mut recording = machine.recording();
+    let first = recording.entries.iter().position(|e| matches!(e.record, Record::Look(_)));
+    let checkpoint = recording.entries.iter().find(|e| matches!(e.record, Record::Checkpoint(_)));
+    let checkpoint = checkpoint.unwrap().clone();
+    let lost = lmkd::recorder::Lost { records: 9 };
+    let lost = lmkd::recorder::Entry { record: Record::Lost(lost.into()), ..checkpoint };
+    recording.entries.splice(first.unwrap()..first.unwrap(), [lost, checkpoint]);
+    let timeline = Timeline::new(&recording);
+    assert_eq!(Comparison::new(&recording, &timeline, &|_| {}).compared(), 0);
+}
+
+#[test]
+fn a_replay_of_nothing_is_no_success() {
+    let machine = Machine::new(Tunables::default());
+    let file = std::env::temp_dir().join(format!("lmkctl-nothing-{}.rec", std::process::id()));
+    std::fs::write(&file, machine.bytes()).unwrap();
+    let words = ["lmkctl", "replay", file.to_str().unwrap()];
+    let matches = crate::command().try_get_matches_from(words).unwrap();
+    let mut out = Vec::new();
+    let status = crate::run(&matches, &mut out).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("NOTHING was replayed: the recording holds no looks."), "{text}");
+    assert_eq!(status, NOTHING);
 }
 
 #[test]
