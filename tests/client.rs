@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use lmkd::control::client::Client;
+use lmkd::control::client::ClientError;
 use lmkd::control::client::KillEvent;
 use lmkd::control::handover;
 use lmkd::control::handover::HandoverError;
@@ -209,6 +210,19 @@ fn an_event_before_a_reply_is_kept_for_later() {
     server.send(id, &wire::reply(Command::GetKillCnt, 3));
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 3);
     assert_eq!(client.next_event().unwrap(), KillEvent::Killed(NOTICE));
+}
+
+#[test]
+fn what_the_daemon_sent_before_it_died_still_arrives() {
+    let socket = Socket::new("died");
+    let (mut server, id, mut client) = pair(&socket);
+    server.send(id, &NOTICE.encode());
+    server.send(id, &wire::reply(Command::GetKillCnt, 3));
+    // Of no use to a daemon that dies now, so that the kernel tells of a reset.
+    client.purge().unwrap();
+    server.close(id);
+    assert_eq!(client.next_event().unwrap(), KillEvent::Killed(NOTICE));
+    assert!(matches!(client.next_event(), Err(ClientError::Closed)));
 }
 
 #[test]

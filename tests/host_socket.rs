@@ -341,6 +341,20 @@ fn commands_queued_before_a_hang_up_are_executed() {
 }
 
 #[test]
+fn commands_queued_before_a_hang_up_with_an_answer_unread_are_executed() {
+    let daemon = Daemon::start(&[]);
+    let app = App::start("com.example.app");
+    let client = daemon.raw();
+    client.words(&[GETKILLCNT, 1001, 1001]);
+    client.wait();
+    daemon.while_stopped(|| {
+        client.words(&prio(&app, 777));
+        drop(client);
+    });
+    until("the last command", || (app.adj() == 777).then_some(()));
+}
+
+#[test]
 fn another_user_may_register_and_remove_its_own_processes_and_nothing_else() {
     const USER: u32 = 23_456;
     let daemon = Daemon::start(&[]);

@@ -316,8 +316,9 @@ impl Client {
         let len = loop {
             match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::empty()) {
                 Ok((len, _)) => break len,
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => return Err(ClientError::Closed),
+                // A daemon that died with packets of ours unread: told once, before what it had
+                // sent, and the end after that.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(error) => return Err(ClientError::Receive(error)),
             }
         };

@@ -203,7 +203,9 @@ impl Server {
             let Some(client) = self.get(id) else { break true };
             match inbox.fill(client.socket.as_fd(), most) {
                 Ok(()) | Err(Errno::AGAIN) => break false,
-                Err(Errno::INTR) => {}
+                // A peer that hung up with packets of ours unread: told once, before what it had
+                // sent, and the end after that.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(_) => break true,
             }
         };

@@ -71,6 +71,13 @@ impl Raw {
         buffer
     }
 
+    /// Waits for a packet, and leaves it where it is.
+    #[track_caller]
+    pub fn wait(&self) {
+        let peeked = retry_on_intr(|| recv(&self.0, &mut [0; 4], RecvFlags::PEEK));
+        assert_ne!(peeked.map(|(len, _)| len), Ok(0));
+    }
+
     /// A packet that is there within this time.
     pub fn receive_within(&self, time: Duration) -> Option<Vec<u8>> {
         set_socket_timeout(&self.0, Timeout::Recv, Some(time)).unwrap();
