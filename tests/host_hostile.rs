@@ -56,6 +56,26 @@ fn the_seventeenth_client_is_refused_and_the_others_stay() {
 }
 
 #[test]
+fn a_client_that_reconnects_gets_the_place_that_it_has_just_left() {
+    let daemon = Daemon::start(&[]);
+    let mut clients: Vec<Raw> = (0..16).map(|_| daemon.raw()).collect();
+    for client in &clients {
+        client.barrier();
+    }
+    // Hang-up and newcomer come in one batch, the one at any place.
+    for place in 0..16 {
+        let old = clients.remove(place);
+        let new = daemon.while_stopped(|| {
+            drop(old);
+            daemon.raw()
+        });
+        new.barrier();
+        clients.insert(place, new);
+    }
+    assert_eq!(daemon.log.with("connection refused"), [""; 0]);
+}
+
+#[test]
 fn a_half_open_connection_and_one_that_never_reads_cost_the_others_nothing() {
     let daemon = Daemon::start(&[]);
     let _silent = daemon.raw();

@@ -276,13 +276,10 @@ impl Daemon {
         self.begin_handler(MonoTime::now());
         self.serve_memevents();
         self.begin_handler(MonoTime::now());
-        let mut clients = [None; CLIENTS_MAX];
+        let (mut clients, mut newcomer) = ([None; CLIENTS_MAX], false);
         for index in 0..count {
             match self.reactor.ready(index).map(|ready| ready.token) {
-                Some(Token::Listener) => {
-                    self.accept();
-                    self.begin_handler(MonoTime::now());
-                }
+                Some(Token::Listener) => newcomer = true,
                 Some(Token::Client(id)) => {
                     if let Some(place) = clients.get_mut(usize::from(id.slot)) {
                         *place = Some(id);
@@ -292,6 +289,11 @@ impl Daemon {
             }
         }
         self.serve_clients(&clients);
+        // Once those that hung up have left their places.
+        if newcomer {
+            self.accept();
+            self.begin_handler(MonoTime::now());
+        }
         self.serve_timers();
         self.begin_handler(MonoTime::now());
         self.end_recording_turn(MonoTime::now());
