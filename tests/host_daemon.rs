@@ -198,7 +198,7 @@ fn settings_or_monitors_that_are_refused_leave_what_was_before() {
 
     point_to(&pressure.file());
     assert_eq!(update(), bytes(&[UPDATE_PROPS, 0]));
-    daemon.log.wait_for(1, "full 20 ms per 1000 ms");
+    daemon.log.wait_for(1, "full 3 ms per 1000 ms");
     assert_eq!(apps[1].0.ended_by(), Some(9));
     std::fs::remove_dir_all(dir).unwrap();
 }
