@@ -270,6 +270,31 @@ fn minfree_levels_that_come_too_soon_are_applied_when_their_second_is_over() {
     assert!(apps[1].0.is_alive());
 }
 
+#[test]
+fn minfree_levels_replace_all_before_them_and_none_at_all_replace_nothing() {
+    let daemon = Daemon::start(&["--set=debug=true"]);
+    let client = daemon.raw();
+    let applied = |count: usize| {
+        let line = daemon.log.wait_for(count, "minfree levels: ");
+        daemon.log.lines()[line].split_once("minfree levels: ").unwrap().1.to_owned()
+    };
+    let start = Instant::now();
+    // Six of the longest, for five of which a property has room. Nothing before them and nothing
+    // after them is in their way.
+    client.words(&[TARGET]);
+    let longest = [[TARGET].as_slice(), &[i32::MAX, 1000].repeat(6)].concat();
+    client.words(&longest);
+    client.barrier();
+    assert_eq!(applied(1), ["2147483647:1000"; 5].join(","));
+    client.words(&[TARGET, 1024, 0, 2048, 900]);
+    client.words(&[TARGET]);
+    assert_eq!(applied(2), "1024:0,2048:900");
+    assert!(start.elapsed() >= Duration::from_millis(1000));
+    // Fewer than before.
+    client.words(&[TARGET, 512, 100]);
+    assert_eq!(applied(3), "512:100");
+}
+
 /// How long is set by `IDLE_SECONDS`, 60 without it.
 #[test]
 fn an_idle_daemon_does_not_wake_up() {

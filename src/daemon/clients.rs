@@ -139,6 +139,8 @@ impl Daemon {
             }
             Request::Subscribe(event) => self.server.subscribe(id, *event),
             Request::ProcPurge => self.purge(id, rights),
+            // No levels are no wish, as in AOSP.
+            Request::Target(targets) if targets.is_empty() => {}
             Request::Target(targets) => {
                 self.clients.waiting_target = Some(*targets);
                 self.apply_target(MonoTime::now());

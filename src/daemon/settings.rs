@@ -18,6 +18,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
+/// Longest value of a property, without its NUL: bionic refuses a longer one.
+const PROPERTY_VALUE_MAX: usize = 91;
+
 /// The sources of settings.
 pub(super) struct Settings {
     socket: PathBuf,
@@ -60,13 +63,18 @@ impl Settings {
         config::boot_completed(&self.properties).unwrap_or(!device::is_android())
     }
 
-    /// Lets others see the levels in force.
+    /// Lets others see the levels in force, as many as a property has room for.
     pub(super) fn publish_minfree(&self, targets: &Targets) {
         let mut text = String::new();
         for level in targets.iter() {
             let comma = if text.is_empty() { "" } else { "," };
+            let before = text.len();
             // Writing to a String cannot fail.
             let _ = write!(text, "{comma}{}:{}", level.minfree, level.adj);
+            if text.len() > PROPERTY_VALUE_MAX {
+                text.truncate(before);
+                break;
+            }
         }
         log::debug!("minfree levels: {text}");
         self.publish("sys.lmk.minfree_levels", &text);
