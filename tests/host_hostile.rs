@@ -16,6 +16,11 @@ use host::wire::PROCPRIO;
 use host::wire::PROCREMOVE;
 use host::wire::PROCS_PRIO;
 use host::wire::SUBSCRIBE;
+use host::wire::TARGET;
+use host::wire::UPDATE_PROPS;
+use std::panic::catch_unwind;
+use std::panic::resume_unwind;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -195,6 +200,84 @@ fn clients_that_never_stop_talking_delay_no_kill() {
         }
         talking.store(false, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_client_that_has_the_settings_read_without_end_delays_no_kill() {
+    let Some(mut pressure) = Pressure::prepare("flood of settings") else { return };
+    let args = pressure.args();
+    let daemon = Daemon::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut app = App::start("com.example.app");
+    let client = daemon.raw();
+    client.words(&prio(&app, 900));
+    client.barrier();
+    while_updating(&daemon, || {
+        pressure.rise();
+        assert_eq!(app.ended_by(), Some(9));
+    });
+    client.words(&[UPDATE_PROPS]);
+    assert_eq!(client.receive(), bytes(&[UPDATE_PROPS, 0]));
+    // Nothing about them has changed.
+    assert_eq!(daemon.log.with("monitors armed").len(), 1);
+}
+
+#[test]
+fn a_client_that_has_the_settings_read_without_end_puts_off_no_sampling() {
+    let args = ["--psi=/no/such/memory.pressure", "--set=use_minfree_levels=1"];
+    let daemon = Daemon::start(&args);
+    let mut app = App::start("com.example.app");
+    let client = daemon.raw();
+    client.words(&prio(&app, 900));
+    client.barrier();
+    while_updating(&daemon, || {
+        // All memory is too little.
+        client.words(&[TARGET, i32::MAX, 0]);
+        assert_eq!(app.ended_by(), Some(9));
+    });
+}
+
+/// Does something while clients have the settings read again as fast as they can.
+fn while_updating(daemon: &Daemon, act: impl FnOnce()) {
+    let flooders = [daemon.raw(), daemon.raw()];
+    let talking = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for flooder in &flooders {
+            scope.spawn(|| {
+                while talking.load(Ordering::Relaxed) {
+                    flooder.words(&[UPDATE_PROPS]);
+                }
+            });
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(act));
+        talking.store(false, Ordering::Relaxed);
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+    });
+}
+
+#[test]
+fn settings_are_read_once_for_all_who_asked_by_then() {
+    const ASKED: usize = 50;
+    let dir = host::own_dir();
+    let props = dir.join("props");
+    std::fs::write(&props, "").unwrap();
+    let daemon = Daemon::start(&[&format!("--props={}", props.display())]);
+    let client = daemon.raw();
+    client.barrier();
+    // Wrong, which is said each time.
+    std::fs::write(&props, "debug=perhaps").unwrap();
+    daemon.while_stopped(|| (0..ASKED).for_each(|_| client.words(&[UPDATE_PROPS])));
+    for _ in 0..ASKED {
+        assert_eq!(client.receive(), bytes(&[UPDATE_PROPS, -1]));
+    }
+    daemon.log.wait_for(1, "settings are kept as they are");
+    assert_eq!(daemon.log.with("settings are kept as they are").len(), 1);
+    // Those who ask later are served anew.
+    std::fs::write(&props, "debug=true").unwrap();
+    client.words(&[UPDATE_PROPS]);
+    assert_eq!(client.receive(), bytes(&[UPDATE_PROPS, 0]));
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

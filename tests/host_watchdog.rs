@@ -13,6 +13,7 @@ use lmkd::control::wire::ProcType;
 use lmkd::oom_score_adj::OomScoreAdj;
 use lmkd::processes::Pid;
 use rustix::net::AddressFamily;
+use rustix::net::RecvFlags;
 use rustix::net::SendFlags;
 use rustix::net::SocketAddrUnix;
 use rustix::net::SocketType;
@@ -202,6 +203,29 @@ fn a_handler_that_ends_in_time_costs_nobody() {
     // Together they take longer than one may.
     for _ in 0..2 {
         client.update_props().unwrap();
+    }
+    assert!(app.is_alive());
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 0);
+    let said = daemon.end();
+    assert!(!said.contains("watchdog"), "{said}");
+}
+
+#[test]
+fn many_commands_that_each_end_in_time_cost_nobody() {
+    let daemon = Daemon::start(900, &[]);
+    let mut client = daemon.client();
+    let mut app = App::start();
+    app.register(&mut client, 900);
+    // What comes while the first is executed is served in one turn.
+    let updates = daemon.client();
+    let update = 7_i32.to_be_bytes();
+    for _ in 0..5 {
+        rustix::net::send(&updates, &update, SendFlags::NOSIGNAL).unwrap();
+    }
+    for _ in 0..5 {
+        let mut answer = [0; 16];
+        rustix::net::recv(&updates, &mut answer, RecvFlags::empty()).unwrap();
+        assert_eq!(answer[..8], [7_i32, 0].map(i32::to_be_bytes).concat());
     }
     assert!(app.is_alive());
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 0);

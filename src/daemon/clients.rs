@@ -5,6 +5,7 @@ use super::watchdog;
 use super::Daemon;
 use super::Token;
 use crate::clock::MonoTime;
+use crate::config::Tunables;
 use crate::control::auth::Rights;
 use crate::control::server::Accepted;
 use crate::control::server::Inbox;
@@ -18,6 +19,7 @@ use crate::control::wire::ProcPrio;
 use crate::control::wire::ProcType;
 use crate::control::wire::Request;
 use crate::control::wire::Targets;
+use crate::kernel::psi;
 use crate::policy::MinfreeTable;
 use crate::processes::ClientId;
 use crate::recorder::Change;
@@ -36,6 +38,8 @@ pub(super) struct Clients {
     last_target: Option<MonoTime>,
     waiting_target: Option<Targets>,
     boot_handled: bool,
+    /// What came of LMK_UPDATE_PROPS in the turn of the client that is served.
+    updated: Option<bool>,
     /// The place of the client that is served first in the next turn.
     next: usize,
 }
@@ -84,6 +88,7 @@ impl Daemon {
     fn serve_client(&mut self, id: ClientId, most: usize) -> usize {
         let mut inbox = Inbox::new();
         let mut served: usize = 0;
+        self.clients.updated = None;
         for received in self.server.receive(id, &mut inbox, most) {
             match received {
                 Received::Packet { datagram, from } => {
@@ -95,6 +100,8 @@ impl Daemon {
                         }
                         Err(refusal) => self.notices.refused(MonoTime::now(), &refusal),
                     }
+                    // None of them can be made to last; many of them are not one that does.
+                    self.begin_handler(MonoTime::now());
                 }
                 Received::Closed | Received::NoCredentials => {
                     // Its processes stay registered; whoever comes next may take them over.
@@ -147,7 +154,14 @@ impl Daemon {
             }
             Request::UpdateProps => {
                 watchdog::stick_for_a_test();
-                let result = if self.update_props() { 0 } else { -1 };
+                // All of one turn were sent before the first of them is executed, and so was set
+                // what they are about: reading it once serves all.
+                let updated = match self.clients.updated {
+                    Some(updated) => updated,
+                    None => self.update_props(),
+                };
+                self.clients.updated = Some(updated);
+                let result = if updated { 0 } else { -1 };
                 self.server.send(id, &wire::reply(Command::UpdateProps, result));
             }
             Request::StartMonitoring => self.start_monitoring(),
@@ -212,7 +226,7 @@ impl Daemon {
             return false;
         }
         let old = std::mem::replace(&mut self.tunables, self.settings.load());
-        if self.pressure.is_some() && !self.arm_pressure() {
+        if self.pressure.is_some() && self.is_to_be_armed(&old) && !self.arm_pressure() {
             self.tunables = old;
             return false;
         }
@@ -221,10 +235,21 @@ impl Daemon {
         true
     }
 
+    /// Whether other monitors are wanted than by these tunables, or those in force are not what was
+    /// wanted. Making and ending some takes milliseconds, and what was heard so far is forgotten.
+    fn is_to_be_armed(&self, old: &Tunables) -> bool {
+        let wanted = |of: &Tunables| {
+            (of.use_psi, of.psi_window_size_ms, of.psi_partial_stall_ms, of.psi_complete_stall_ms)
+        };
+        let sampling = matches!(self.pressure, Some(psi::Source::Sampling { .. }));
+        wanted(old) != wanted(&self.tunables) || (sampling && self.tunables.use_psi)
+    }
+
     fn start_monitoring(&mut self) {
         if self.pressure.is_some() {
             return;
         }
+        self.clients.updated = None;
         if self.settings.boot_completed() {
             self.arm_pressure();
         } else {

@@ -486,10 +486,12 @@ impl Daemon {
     }
 
     fn use_source(&mut self, source: psi::Source) {
-        self.next_sampling = None;
+        let due = self.next_sampling.take();
         match &source {
             psi::Source::Sampling { every_ms } => {
-                self.next_sampling = Some(MonoTime::now().plus_millis(*every_ms));
+                // A client that has it made again and again puts off no look.
+                let next = due.unwrap_or_else(|| MonoTime::now().plus_millis(*every_ms));
+                self.next_sampling = Some(next);
             }
             psi::Source::Psi { monitors, .. } => {
                 for monitor in monitors.iter().flatten() {
