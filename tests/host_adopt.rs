@@ -9,6 +9,7 @@ use host::daemon::BINARY;
 use host::pressure::Pressure;
 use host::wire::Raw;
 use host::wire::PROCPRIO;
+use host::wire::TARGET;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
@@ -219,59 +220,63 @@ fn a_process_that_took_over_the_id_of_a_registered_one_is_not_killed() {
     assert_eq!(space.log.with("Kill '").len(), 1);
 }
 
-/// Registered processes die unannounced, protected ones take over their ids, and kills go on all
-/// the while. How many ids is set by `REUSED_IDS`.
+/// Registered processes die unannounced, protected ones take over their ids, and the daemon kills
+/// all the while: every look kills, as all memory there is would be too little. How many ids is set
+/// by `REUSED_IDS`.
 fn reuse_ids(test: &str, first: &str) {
-    const ROUND: usize = 50;
-    let Some(mut pressure) = Pressure::prepare(test) else { return };
+    const ROUND: usize = 500;
+    /// Killed in each round, after those whose ids were taken over have been tried.
+    const SACRIFICES: usize = 20;
+    const FIRST: usize = 10_000;
     let Some(mut space) = Namespace::make(test) else { return };
-    let mut args = pressure.args();
-    args.push("--no-adopt".to_owned());
-    args.push("--set=debug=false".to_owned());
-    let socket = space.daemon_after(first, &args);
+    let eager = ["--no-adopt", "--set=use_psi=false", "--set=use_minfree_levels=true"];
+    let socket = space.daemon_after(first, &eager.map(str::to_owned));
     let client = Raw::connect(&socket);
+    client.words(&[TARGET, i32::MAX, 0]);
     let daemon: i32 = space.ask("pgrep -x lmkd").parse().unwrap();
-    let ids = std::env::var("REUSED_IDS").map_or(2000, |text| text.parse().unwrap());
+    let ids = std::env::var("REUSED_IDS").map_or(10_000, |text| text.parse().unwrap());
     let dir = space.dir.display().to_string();
+    for name in ["registered", "protected", "sacrifice"] {
+        space.run(&format!("ln -s $(command -v sleep) {dir}/{name}"));
+    }
+    // Starts $2 processes of this name, which take the ids from 10000 on; prints what they got.
     space.run(&format!(
-        "ln -s $(command -v sleep) {dir}/registered; ln -s registered {dir}/protected"
+        "fill() {{ n=0; got=; echo $((${{3:-{FIRST}}} - 1)) >/proc/sys/kernel/ns_last_pid; \
+         while [ $n -lt $2 ]; do {dir}/$1 600 >/dev/null 2>&1 & got=\"$got $!\"; n=$((n + 1)); \
+         done; echo $got; }}"
     ));
-    // Fills the ids from 10000 on; prints which of them it got.
-    space.run(&format!(
-        "fill() {{ p=10000; got=; while [ $p -lt {} ]; do echo $((p - 1)) >/proc/sys/kernel/ns_last_pid; \
-         {dir}/$1 600 >/dev/null 2>&1 & got=\"$got $!\"; p=$((p + 1)); done; echo $got; }}",
-        10_000 + ROUND
-    ));
-    let all: Vec<String> = (10_000..10_000 + ROUND).map(|pid| pid.to_string()).collect();
-    let all = all.join(" ");
-    let mut registered = 0;
-    pressure.rise();
+    let list = |from: usize, count: usize| {
+        (from..from + count).map(|pid| pid.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let (all, last) = (list(FIRST, ROUND), FIRST + 2 * ROUND);
+    let at = |pid: usize, adj: i32| [PROCPRIO, i32::try_from(pid).unwrap(), 10_001, adj];
     for round in 0..ids / ROUND {
-        let got = space.ask("fill registered");
-        assert_eq!(got, all, "somebody else starts processes here");
-        for pid in 10_000..10_000 + i32::try_from(ROUND).unwrap() {
-            client.words(&[PROCPRIO, pid, 10_001, 900]);
-        }
+        assert_eq!(space.ask(&format!("fill registered {ROUND}")), all, "others start processes");
+        // Ids of their own in each round: these may live on when the next begins.
+        let own = last + round * SACRIFICES;
+        let got = space.ask(&format!("fill sacrifice {SACRIFICES} {own}"));
+        assert_eq!(got, list(own, SACRIFICES), "others start processes");
+        (own..own + SACRIFICES).for_each(|pid| client.words(&at(pid, 0)));
+        (FIRST..FIRST + ROUND).for_each(|pid| client.words(&at(pid, 900)));
         client.barrier();
-        registered += ROUND;
-        // Every other round the daemon meets deaths, newcomers and pressure all at once.
-        let stop = round % 2 == 0;
-        let pause = if stop { format!("kill -STOP {daemon};") } else { String::new() };
-        let resume = if stop { format!("kill -CONT {daemon};") } else { String::new() };
+        // Every other round the daemon meets deaths and newcomers all at once, when it has to kill.
+        let [pause, resume] = if round % 2 == 0 { ["STOP", "CONT"] } else { ["0", "0"] };
         let got = space.ask(&format!(
-            "{pause} kill -KILL {all} 2>/dev/null; wait {all} 2>/dev/null; fill protected; {resume}"
+            "kill -{pause} {daemon}; kill -KILL {all} 2>/dev/null; wait {all} 2>/dev/null; \
+             fill protected {ROUND}; kill -{resume} {daemon}"
         ));
-        assert_eq!(got, all, "somebody else starts processes here");
-        client.barrier();
-        let alive = space.ask("n=0; for p in $got; do kill -0 $p && n=$((n + 1)); done; echo $n");
-        assert_eq!(alive, ROUND.to_string());
+        assert_eq!(got, all, "others start processes");
+        // By then all who had one of these ids have been tried.
+        space.log.wait_for((round + 1) * SACRIFICES, "/sacrifice' (");
+        let living = space.ask(
+            "for p in $got; do echo /proc/$p/status; done | xargs grep -ls '^State:.[RSD]' | wc -l",
+        );
+        assert_eq!(living, ROUND.to_string(), "protected processes that live");
         space.run("kill -KILL $got; wait $got 2>/dev/null");
     }
-    assert!(registered > 0);
-    // Kills there were, and none of a protected process.
-    let last = space.sleeper("last", 0);
-    client.words(&[PROCPRIO, last, 10_001, 0]);
-    space.log.wait_for(1, "Kill 'last'");
+    let kills = space.log.with(" Kill '").len();
+    assert!(kills >= ids / ROUND * SACRIFICES, "{kills}");
+    println!("{ids} ids taken over, {kills} kills");
     assert_eq!(space.log.with("protected"), [""; 0]);
 }
 
