@@ -88,6 +88,11 @@ fn a_recording_whose_settings_were_overwritten_is_replayed_from_the_next_checkpo
     let mut recording = whole.clone();
     // The ring's oldest record is now a checkpoint, and the second part is as the daemon left it.
     recording.entries.retain(|entry| !matches!(entry.record, Record::Settings(_)));
+    for entry in &mut recording.entries {
+        if let Record::Checkpoint(checkpoint) = &mut entry.record {
+            checkpoint.policy.watermark_changes_are_told(true);
+        }
+    }
     recording.entries.extend_from_slice(whole.entries.get(1..).unwrap());
     let timeline = Timeline::new(&recording);
     let comparison = Comparison::new(&recording, &timeline, &|_| {});
