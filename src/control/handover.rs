@@ -17,6 +17,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -40,7 +41,7 @@ pub enum HandoverError {
     InUse(PathBuf),
     /// There is something at this path that is no socket.
     NotOurs(PathBuf),
-    /// The directory of the socket cannot be made.
+    /// The directory of the socket cannot be made, or is not safe.
     Directory(PathBuf, std::io::Error),
     /// The socket cannot be made.
     Open(PathBuf, Errno),
@@ -65,7 +66,9 @@ impl fmt::Display for HandoverError {
                 path.display()
             ),
             Self::NotOurs(path) => write!(f, "{} exists and is no socket", path.display()),
-            Self::Directory(path, error) => write!(f, "cannot make {}: {error}", path.display()),
+            Self::Directory(path, error) => {
+                write!(f, "cannot use the directory {}: {error}", path.display())
+            }
             Self::Open(path, error) => {
                 write!(f, "cannot open a socket at {}: {error}", path.display())
             }
@@ -145,6 +148,7 @@ pub fn open(path: &Path) -> Result<OwnedFd, HandoverError> {
             .recursive(true)
             .mode(0o755)
             .create(dir)
+            .and_then(|()| is_safe(dir))
             .map_err(|error| HandoverError::Directory(dir.to_owned(), error))?;
     }
     let address = SocketAddrUnix::new(path).map_err(failed)?;
@@ -155,6 +159,19 @@ pub fn open(path: &Path) -> Result<OwnedFd, HandoverError> {
     let mode = if rustix::process::geteuid().is_root() { 0o660 } else { 0o600 };
     rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(failed)?;
     Ok(socket)
+}
+
+/// Fails if another user could have put the directory there, or could put another socket into it:
+/// the one under /tmp has a name that anybody can guess.
+fn is_safe(dir: &Path) -> Result<(), std::io::Error> {
+    let there = std::fs::symlink_metadata(dir)?;
+    let own = rustix::process::geteuid().as_raw();
+    let open = there.is_dir() && there.mode() & 0o1002 == 0o002;
+    if open || ![0, own].contains(&there.uid()) {
+        let why = "it belongs to another user, or everybody may write there";
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
 }
 
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), HandoverError> {
@@ -193,6 +210,25 @@ mod tests {
         let path = std::env::temp_dir().join(format!("lmkd-{}-{name}.sock", std::process::id()));
         let number = open(&path).unwrap().into_raw_fd();
         (path, number.to_string().into())
+    }
+
+    #[test]
+    fn a_directory_that_others_may_change_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = std::env::temp_dir().join(format!("lmkd-unsafe-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let set = |mode| {
+            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)).unwrap();
+            open(&dir.join("s")).map(drop)
+        };
+        let results = [set(0o777), set(0o1777), set(0o755)].map(|result| result.is_ok());
+        let mut strangers = false;
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&dir, Some(65534), None).unwrap();
+            strangers = set(0o755).is_ok();
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!((results, strangers), ([false, true, true], false));
     }
 
     /// Paths of init's are known when this is compiled, those of tests are not.

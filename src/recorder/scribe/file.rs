@@ -10,6 +10,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use std::path::PathBuf;
 const RINGS: u64 = 4;
 /// What recordings of all versions begin with.
 const NAME: &[u8] = b"LMKDREC";
+/// How many names are tried for a file that is not whole yet.
+const NAMES: u32 = 16;
 
 /// A file that is written after each kill. A new one begins with all that the ring holds, so that
 /// each stands for itself; the one before it keeps its name with `.1` after it.
@@ -84,8 +87,10 @@ impl RecordFile {
     }
 
     fn write(&mut self, packet: &mut Packet, shared: &Shared, header: &Header) -> io::Result<()> {
+        // Who moved or removed it wants the next.
+        let named = self.has_its_name();
         match &mut self.open {
-            Some(open) if open.size < self.limit => open.append(packet, shared),
+            Some(open) if named && open.size < self.limit => open.append(packet, shared),
             _ => self.begin(packet, shared, header),
         }
     }
@@ -93,46 +98,54 @@ impl RecordFile {
     /// Begins a file with all that the ring holds. It has its name only when it is whole.
     fn begin(&mut self, packet: &mut Packet, shared: &Shared, header: &Header) -> io::Result<()> {
         self.may_be_replaced()?;
-        let new = with_suffix(&self.path, ".new");
-        let result = self.make(&new, packet, shared, header);
+        let (new, file) = self.fresh()?;
+        let result = self.make(&new, file, packet, shared, header);
         if result.is_err() {
             let _ = std::fs::remove_file(&new);
         }
         result
     }
 
-    /// What has the name now would be moved: an earlier recording may, a device or a stranger's file
-    /// may not.
-    fn may_be_replaced(&self) -> io::Result<()> {
-        let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        match std::fs::metadata(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-            Ok(there) if !there.is_file() => return refused("it is no regular file"),
-            Ok(there) if there.len() == 0 => return Ok(()),
-            Ok(_) => {}
-        }
-        let mut first = [0; MAGIC.len()];
-        let mut file = File::open(&self.path)?;
-        let is_ours = file.read_exact(&mut first).is_ok();
-        // Of whatever version: it is only moved.
-        match is_ours && first.starts_with(NAME) {
-            true => Ok(()),
-            false => {
-                refused("the file that is there is no recording; move it, or give another name")
+    /// A file that nobody had before, beside the one that it will be. In a directory where others
+    /// write too, a name that is taken may be a trap.
+    fn fresh(&self) -> io::Result<(PathBuf, File)> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut taken = io::Error::from(io::ErrorKind::AlreadyExists);
+        for number in 0..NAMES {
+            let new = with_suffix(&self.path, &format!(".{}.{number}.new", std::process::id()));
+            match options.open(&new) {
+                Ok(file) => return Ok((new, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = error,
+                Err(error) => return Err(error),
             }
         }
+        Err(taken)
+    }
+
+    /// What has the name now would be moved, over what has the name with `.1`: earlier recordings
+    /// may be, a device, a link or a stranger's file may not.
+    fn may_be_replaced(&self) -> io::Result<()> {
+        let older = with_suffix(&self.path, ".1");
+        is_a_recording(&self.path).and_then(|()| is_a_recording(&older))
+    }
+
+    /// Whether the file that is written to still has its name.
+    fn has_its_name(&self) -> bool {
+        let named = std::fs::symlink_metadata(&self.path);
+        let open = self.open.as_ref().map(|open| open.file.metadata());
+        let id = |file: &std::fs::Metadata| (file.dev(), file.ino());
+        matches!((&named, &open), (Ok(named), Some(Ok(open))) if id(named) == id(open))
     }
 
     fn make(
         &mut self,
         new: &Path,
+        file: File,
         packet: &mut Packet,
         shared: &Shared,
         header: &Header,
     ) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(new)?;
         let mut open = Open { file, size: 0, cursor: Cursor::default() };
         packet.greet(header, "");
         open.file.write_all(packet.bytes())?;
@@ -178,6 +191,31 @@ impl Open {
         }
         self.cursor = cursor;
         Ok(())
+    }
+}
+
+/// Fails if there is something at this path that is neither empty nor a recording.
+fn is_a_recording(path: &Path) -> io::Result<()> {
+    let refused = |why| {
+        let text = format!("{} is {why}; move it, or give another name", path.display());
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+    };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(there) if !there.is_file() => return refused("no regular file"),
+        Ok(there) if there.len() == 0 => return Ok(()),
+        Ok(_) => {}
+    }
+    let mut first = [0; MAGIC.len()];
+    // It could have become a link or a pipe since.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let is_ours = file.read_exact(&mut first).is_ok();
+    // Of whatever version: it is only moved.
+    match is_ours && first.starts_with(NAME) {
+        true => Ok(()),
+        false => refused("no recording"),
     }
 }
 
@@ -293,6 +331,40 @@ mod tests {
     }
 
     #[test]
+    fn a_strangers_older_file_and_a_link_that_lies_in_wait_are_left_alone() {
+        let mut desk = Desk::new("traps");
+        let victim = desk.dir.join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let trap = format!("a.{}.0.new", std::process::id());
+        std::os::unix::fs::symlink(&victim, desk.dir.join(trap)).unwrap();
+        let mut file = desk.file("a");
+        desk.death(1);
+        desk.follow(&mut file, false);
+        assert_eq!(records(&desk.read("a")), 1);
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        fs::write(desk.dir.join("a.1"), "dear diary").unwrap();
+        file.write_once(&mut desk.packet, &desk.journal.shared, &header());
+        assert!(file.broken);
+        assert_eq!(fs::read(desk.dir.join("a.1")).unwrap(), b"dear diary");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_followed_by_another() {
+        let mut desk = Desk::new("moved");
+        let mut file = desk.file("a");
+        desk.death(1);
+        desk.follow(&mut file, false);
+        fs::rename(desk.dir.join("a"), desk.dir.join("kept")).unwrap();
+        desk.death(2);
+        desk.follow(&mut file, false);
+        assert_eq!((records(&desk.read("kept")), records(&desk.read("a"))), (1, 2));
+        fs::remove_file(desk.dir.join("a")).unwrap();
+        desk.death(3);
+        desk.follow(&mut file, false);
+        assert_eq!(records(&desk.read("a")), 3);
+    }
+
+    #[test]
     fn a_file_is_written_when_somebody_was_killed_or_it_is_asked_for() {
         let mut desk = Desk::new("kills");
         let mut file = desk.file("a");
@@ -328,7 +400,7 @@ mod tests {
         // The new one repeats the end of the old one.
         let last = old.entries.last().unwrap().seq;
         assert!(new.entries[1].seq <= last && new.entries.last().unwrap().seq > last);
-        assert!(!desk.dir.join("a.new").exists());
+        assert_eq!(fs::read_dir(&desk.dir).unwrap().count(), 2);
     }
 
     #[test]
