@@ -51,6 +51,10 @@ play() {
     local name=$1
     shift
     pocket_boot "$logs/$name.console" || { report fail "guest $POCKET_KERNEL: $name: no boot"; return; }
+    suite_renew() {
+        pocket_stop
+        pocket_boot "$logs/$name.again.console"
+    }
     suite_results "guest $POCKET_KERNEL" --actor "$pocket_built/examples/actor" --lmkctl "$pocket_built/lmkctl" \
         --out "$logs" "$@"
     pocket_adb shell 'logcat -d -b all; echo "-- dmesg"; dmesg | tail -n 40' >"$logs/$name.log" 2>&1

@@ -19,4 +19,5 @@ else
 fi
 status=$?
 cargo test --doc 2>&1 | cargo_results || status=1
+check "suite: no scenario of a stage is lost" bash tests/suite/stage_test.sh
 exit $status

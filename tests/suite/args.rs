@@ -23,7 +23,7 @@ usage: ANDROID_SERIAL=HOST:PORT suite --actor FILE [OPTION...]
                     prints a table
   --earlyoom CMD    how to run earlyoom on the device
   --then CMD        a shell command of the host to run at the end, while the daemon under test is still there
-  --list            the names of all scenarios
+  --list            the names of the scenarios that these options select
   --help
 ";
 
@@ -64,6 +64,7 @@ impl Args {
             earlyoom: None,
             then: None,
         };
+        let mut list = false;
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} wants a value"));
             match word.as_str() {
@@ -79,21 +80,22 @@ impl Args {
                 "--earlyoom" => args.earlyoom = Some(value()?),
                 "--then" => args.then = Some(value()?),
                 "--help" => return Ok(Command::Say(HELP.to_owned())),
-                "--list" => {
-                    let all = scenarios::all();
-                    let lines = all.iter().map(|one| format!("{:<18} {}\n", one.name, one.title));
-                    return Ok(Command::Say(lines.collect()));
-                }
+                "--list" => list = true,
                 _ => bail!("{word}: no such option; --help lists them"),
             }
-        }
-        if args.actor.as_os_str().is_empty() {
-            bail!("--actor is missing; --help lists the options");
         }
         for name in &args.only {
             if !scenarios::all().iter().any(|scenario| scenario.name == name) {
                 bail!("{name}: no such scenario; --list lists them");
             }
+        }
+        if list {
+            let chosen = args.scenarios();
+            let lines = chosen.iter().map(|one| format!("{:<18} {}\n", one.name, one.title));
+            return Ok(Command::Say(lines.collect()));
+        }
+        if args.actor.as_os_str().is_empty() {
+            bail!("--actor is missing; --help lists the options");
         }
         Ok(Command::Run(args))
     }

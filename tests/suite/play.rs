@@ -99,8 +99,14 @@ pub fn all(device: &Device, args: &Args, guard: Guard) -> Result<bool> {
         let story = match one(device, args, guard, &scenario, &cache) {
             Ok(story) => story,
             Err(error) => {
-                failure = Some(error);
-                break;
+                passed = false;
+                println!("{} {}: {error:#}", verdict(guard, false), scenario.name);
+                // What broke this scenario must not take the others with it, unless nothing answers any more.
+                if let Err(error) = interrupt::check().and_then(|()| recover(device, guard)) {
+                    failure = Some(error);
+                    break;
+                }
+                continue;
             }
         };
         let path = args.out.join(format!("{}.{}.json", scenario.name, guard.name()));
@@ -113,7 +119,7 @@ pub fn all(device: &Device, args: &Args, guard: Guard) -> Result<bool> {
                 println!("     no recording: {error:#}");
             }
         }
-        print(&story);
+        print(&story, guard);
         passed &= story.ok();
     }
     if failure.is_some() {
@@ -128,8 +134,34 @@ pub fn all(device: &Device, args: &Args, guard: Guard) -> Result<bool> {
     }
 }
 
-fn print(story: &Story) {
-    let verdict = if story.ok() { "pass" } else { "fail" };
+/// The first word of a scenario's line. Of other guards only the figures count: they have nothing to pass.
+fn verdict(guard: Guard, ok: bool) -> &'static str {
+    match (guard, ok) {
+        (Guard::Lmkd, true) => "pass",
+        (Guard::Lmkd, false) => "fail",
+        (Guard::Earlyoom | Guard::Nobody, _) => "played",
+    }
+}
+
+/// Waits until the device answers and, where it has one, its daemon takes connections again.
+fn recover(device: &Device, guard: Guard) -> Result<()> {
+    device.wait_until("an answer of the device", Duration::from_secs(60), "true")?;
+    match guard {
+        Guard::Lmkd => listening_pid(device).map(drop),
+        Guard::Earlyoom | Guard::Nobody => Ok(()),
+    }
+}
+
+/// The daemon's process once it listens: init leaves 5 s between a crash and the next start.
+fn listening_pid(device: &Device) -> Result<u32> {
+    install::wait_until_it_listens(device)?;
+    let lives = "test -d /proc/$(getprop init.svc_debug_pid.lmkd)/fd";
+    device.wait_until("the daemon's process", Duration::from_secs(60), lives)?;
+    install::pid(device)
+}
+
+fn print(story: &Story, guard: Guard) {
+    let verdict = verdict(guard, story.ok());
     println!("{verdict} {} ({}, {:.1} s)", story.scenario, story.daemon, story.length_ms / 1000.0);
     for check in &story.checks {
         if !check.ok {
@@ -228,7 +260,7 @@ fn guard_pid(
 ) -> Result<Option<u32>> {
     match guard {
         Guard::Nobody => Ok(None),
-        Guard::Lmkd => install::pid(device).map(Some),
+        Guard::Lmkd => listening_pid(device).map(Some),
         Guard::Earlyoom => {
             let command = args.earlyoom.as_ref().context("--earlyoom is missing")?;
             let argv = ["sh".to_owned(), "-c".to_owned(), format!("exec {command}")];
