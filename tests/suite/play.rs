@@ -8,9 +8,9 @@ use crate::judge;
 use crate::judge::Evidence;
 use crate::remote::is;
 use crate::remote::Remote;
-use crate::run::log;
 use crate::run::look;
 use crate::run::Guard;
+use crate::run::LogMark;
 use crate::run::Look;
 use crate::run::Run;
 use crate::run::Scenario;
@@ -196,7 +196,7 @@ fn one(
     let pid = guard_pid(device, args, guard, &mut remote)?;
     let before = pid.map(|pid| look(&mut remote, pid)).transpose()?;
     let oom_before = oom_kills(device)?;
-    let logged = if guard == Guard::Lmkd { log(device)?.len() } else { 0 };
+    let logged = LogMark::new(device)?;
     let mut run = Run::new(device, &mut remote, guard, pid.unwrap_or(0))?;
     let done = (scenario.script)(&mut run);
     let Run { mut checks, notes, mark, pid, .. } = run;
@@ -206,11 +206,11 @@ fn one(
     let spent = (pid > 0).then(|| look(&mut remote, pid).ok()).flatten();
     let events = remote.since(mark);
     let after = clear(&mut remote, guard, pid);
-    let lines = if guard == Guard::Lmkd { log(device)? } else { Vec::new() };
+    let lines = if guard == Guard::Lmkd { logged.since(device)? } else { Vec::new() };
     let refusals = device.shell("dmesg | grep 'avc: .*scontext=u:r:lmkd:s0' || true")?;
     let evidence = Evidence {
         events: &events,
-        log: lines.get(logged..).unwrap_or_default(),
+        log: &lines,
         records: &if guard == Guard::Lmkd { records(device)? } else { Vec::new() },
         actor: remote.pid(),
         before,

@@ -2,6 +2,7 @@
 
 use crate::adb::Device;
 use crate::install;
+use crate::interrupt;
 use crate::remote::is;
 use crate::remote::Remote;
 use crate::story::Check;
@@ -67,6 +68,22 @@ pub struct Look {
     pub fds: u64,
     pub cpu_ms: u64,
     pub wakeups: u64,
+    /// When this was, by the device's monotonic clock.
+    pub us: u64,
+}
+
+impl Look {
+    /// How much CPU was used since an earlier look, percent of the time between on the device.
+    pub fn cpu_percent_since(&self, earlier: &Self) -> u64 {
+        let cpu_us = self.cpu_ms.saturating_sub(earlier.cpu_ms).saturating_mul(1000);
+        cpu_us.saturating_mul(100) / self.us.saturating_sub(earlier.us).max(1)
+    }
+
+    /// How often a second it woke up since an earlier look.
+    pub fn wakeups_a_second_since(&self, earlier: &Self) -> u64 {
+        let wakeups = self.wakeups.saturating_sub(earlier.wakeups).saturating_mul(1_000_000);
+        wakeups / self.us.saturating_sub(earlier.us).max(1)
+    }
 }
 
 /// One scenario under way.
@@ -82,16 +99,22 @@ pub struct Run<'a> {
     pub notes: Vec<(u64, String)>,
     /// Memory that could be had at the beginning.
     pub available_mib: u64,
+    /// Processes that do not exit for the time being, whatever they get.
+    pub held: Vec<u32>,
     now_us: u64,
+    logged: LogMark,
 }
 
-/// Time after the last death that consequences get.
-const SETTLE: Duration = Duration::from_millis(1500);
+/// Without another SIGKILL for so long on the device, and with the consequences of all, it is over.
+const QUIET_US: u64 = 1_000_000;
+/// The consequences get no longer than this.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
 impl<'a> Run<'a> {
     /// Begins with an empty stage.
     pub fn new(device: &'a Device, remote: &'a mut Remote, guard: Guard, pid: u32) -> Result<Self> {
         let mark = remote.mark();
+        let logged = LogMark::new(device)?;
         let sample = remote.wait("a sample", mark, Duration::from_secs(20), |event| {
             is(event, "sample").then(|| event.clone())
         })?;
@@ -104,7 +127,9 @@ impl<'a> Run<'a> {
             checks: Vec::new(),
             notes: Vec::new(),
             available_mib: sample["available_kb"].as_u64().unwrap_or(0) / 1024,
+            held: Vec::new(),
             now_us: sample["us"].as_u64().unwrap_or(0),
+            logged,
         })
     }
 
@@ -185,8 +210,64 @@ impl<'a> Run<'a> {
         })?;
         let Ok(grown) = grown else { bail!("the hog died") };
         self.note("hog: stops");
-        std::thread::sleep(SETTLE);
+        self.settle()?;
         Ok(grown)
+    }
+
+    /// Waits for the consequences: each process that got a SIGKILL is dead and a subscriber was told, and no other
+    /// follows. What does not come in time is the judge's concern.
+    fn settle(&self) -> Result<()> {
+        let start = std::time::Instant::now();
+        while start.elapsed() < SETTLE_LIMIT && !self.is_settled() {
+            interrupt::check()?;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        let events = self.remote.since(self.mark);
+        let now = events.iter().filter_map(|event| event["us"].as_u64()).max().unwrap_or(0);
+        let stop = events.iter().rfind(|event| is(event, "grown"));
+        let mut last = stop.and_then(|event| event["us"].as_u64()).unwrap_or(0);
+        let apps: Vec<&Value> = events.iter().filter(|event| is(event, "app")).collect();
+        for kill in events.iter().filter(|event| self.is_signal(event)) {
+            let pid = &kill["pid"];
+            if !apps.iter().any(|app| app["pid"] == *pid) {
+                continue;
+            }
+            last = last.max(kill["us"].as_u64().unwrap_or(0));
+            let saw = |kind| events.iter().any(|event| is(event, kind) && event["pid"] == *pid);
+            let held = self.held.iter().any(|held| pid == held);
+            let told = self.guard != Guard::Lmkd || saw("told");
+            if !(told && (held || saw("death"))) {
+                return false;
+            }
+        }
+        now.saturating_sub(last) >= QUIET_US
+    }
+
+    /// A SIGKILL that came from another than the actor and the kernel.
+    fn is_signal(&self, event: &Value) -> bool {
+        is(event, "sigkill") && event["kernel"] == false && event["by_tid"] != self.remote.pid()
+    }
+
+    /// Names of the apps that got a SIGKILL, in its order. Deaths may come in another.
+    pub fn victims(&self) -> Vec<String> {
+        self.victims_since(0)
+    }
+
+    /// The same from that time of the device on, in microseconds.
+    pub fn victims_since(&self, us: u64) -> Vec<String> {
+        let events = self.remote.since(self.mark);
+        let mut kills: Vec<&Value> = events.iter().filter(|event| self.is_signal(event)).collect();
+        kills.retain(|event| event["us"].as_u64() >= Some(us));
+        kills.sort_by_key(|event| event["us"].as_u64());
+        let name = |kill: &Value| {
+            let app = events.iter().rfind(|app| is(app, "app") && app["pid"] == kill["pid"])?;
+            app["name"].as_str().map(str::to_owned)
+        };
+        kills.into_iter().filter_map(name).collect()
     }
 
     /// Registered apps that have died without the actor's doing, in order.
@@ -198,15 +279,25 @@ impl<'a> Run<'a> {
 
     /// SIGKILLs to a process that came from another: when, and by whom.
     pub fn signals(&self, pid: u32) -> Vec<(u64, String)> {
-        let (events, actor) = (self.remote.since(self.mark), self.remote.pid());
-        let ours = events.iter().filter(|event| {
-            is(event, "sigkill")
-                && event["pid"] == pid
-                && event["kernel"] == false
-                && event["by_tid"] != actor
-        });
+        let events = self.remote.since(self.mark);
+        let ours = events.iter().filter(|event| self.is_signal(event) && event["pid"] == pid);
         let text = |event: &Value| event["by"].as_str().unwrap_or("").to_owned();
         ours.map(|event| (event["us"].as_u64().unwrap_or(0), text(event))).collect()
+    }
+
+    /// Keeps an app from exiting once it is killed.
+    pub fn hold(&mut self, name: &str, pid: u32) -> Result<()> {
+        self.held.push(pid);
+        self.remote.order(json!({"do": "hold", "name": name})).map(drop)
+    }
+
+    /// Lets it go, and waits until it has exited.
+    pub fn release(&mut self, name: &str, pid: u32) -> Result<()> {
+        self.held.retain(|held| *held != pid);
+        self.remote.order(json!({"do": "release", "name": name}))?;
+        self.remote.wait("an exit", self.mark, Duration::from_secs(30), |event| {
+            (is(event, "death") && event["pid"] == pid).then_some(())
+        })
     }
 
     /// When a process was seen dead by its parent.
@@ -215,9 +306,14 @@ impl<'a> Run<'a> {
         events.iter().find(|event| is(event, "death") && event["pid"] == pid)?["us"].as_u64()
     }
 
-    /// The daemon's lines so far; all since the log began.
+    /// The daemon's lines so far; all that the device has kept.
     pub fn log(&self) -> Result<Vec<String>> {
         log(self.device)
+    }
+
+    /// The daemon's lines of this scenario.
+    pub fn own_log(&self) -> Result<Vec<String>> {
+        self.logged.since(self.device)
     }
 
     /// What the guard has cost so far.
@@ -244,7 +340,26 @@ pub fn look(remote: &mut Remote, pid: u32) -> Result<Look> {
         fds: number("fds"),
         cpu_ms: number("cpu_ms"),
         wakeups: number("wakeups"),
+        us: number("us"),
     })
+}
+
+/// A place in the daemon's log: the line before it. The device forgets old lines, so counting them is no good.
+pub struct LogMark(Option<String>);
+
+impl LogMark {
+    /// The log's end.
+    pub fn new(device: &Device) -> Result<Self> {
+        Ok(Self(log(device)?.pop()))
+    }
+
+    /// The lines after it; all, once it is forgotten itself.
+    pub fn since(&self, device: &Device) -> Result<Vec<String>> {
+        let mut lines = log(device)?;
+        // A line begins with its time, so there are no two.
+        let before = lines.iter().rposition(|line| Some(line) == self.0.as_ref());
+        Ok(lines.split_off(before.map_or(0, |before| before + 1)))
+    }
 }
 
 /// The daemon's lines in the device's log.

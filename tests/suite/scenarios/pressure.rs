@@ -1,9 +1,13 @@
 //! Memory runs out, in the ways that it does on devices.
 
+use crate::run::Guard;
 use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
+use crate::scenarios::reasons::with;
+use crate::scenarios::reasons::ONLY_THRASHING;
 use crate::scenarios::BASE;
+use anyhow::Context;
 use anyhow::Result;
 use serde_json::json;
 use std::time::Duration;
@@ -118,7 +122,7 @@ fn falling_order(run: &mut Run<'_>) -> Result<()> {
     ]);
     run.remote.order(json!({"do": "rank", "apps": ranks}))?;
     run.press(run.available_mib + 8 * size, 40, 5)?;
-    let order = run.deaths();
+    let order = run.victims();
     let expected = ["app-100", "app-500", "app-900", "app-800"];
     let first: Vec<&str> = order.iter().take(4).map(String::as_str).collect();
     run.check(
@@ -152,11 +156,29 @@ fn thrashing(run: &mut Run<'_>) -> Result<()> {
     let cache = run.available_mib * 4 / 10;
     run.household(cache)?;
     let size = eight_apps(run)?;
-    let wanted = (run.available_mib + size).saturating_sub(8 * size + cache);
-    let grown = run.press(wanted, 25, 0)?;
-    run.check("the hog reached its size", grown == wanted, format!("{grown} of {wanted} MiB"));
-    at_least(run, 1);
-    Ok(())
+    let before = refaults(run)?;
+    // By how much the cache shrinks is the kernel's choice: the hog goes on until somebody had to go, and not already
+    // for low memory.
+    with(run, ONLY_THRASHING, |run| {
+        run.press(run.available_mib + 6 * size, 25, 1)?;
+        at_least(run, 1);
+        let refaults = refaults(run)?.saturating_sub(before);
+        run.check("file pages came back after they had gone", refaults > 0, format!("{refaults}"));
+        if run.guard == Guard::Lmkd {
+            let log = run.own_log()?;
+            let kill = log.iter().find(|line| line.contains("Kill '"));
+            let because = kill.is_some_and(|line| line.contains("thrashing "));
+            run.check("thrashing was why", because, format!("{kill:?}"));
+        }
+        Ok(())
+    })
+}
+
+/// File pages that were read again soon after they had been reclaimed.
+fn refaults(run: &Run<'_>) -> Result<u64> {
+    let line = run.device.shell("grep '^workingset_refault_file ' /proc/vmstat")?;
+    let number = line.trim().rsplit(' ').next().and_then(|number| number.parse().ok());
+    number.context("workingset_refault_file")
 }
 
 /// Each new app takes the foreground; its predecessor falls to "previous", the one before that to "cached".
@@ -221,10 +243,11 @@ fn nothing_to_kill(run: &mut Run<'_>) -> Result<()> {
     run.note("looks at the daemon's costs for 5 s");
     std::thread::sleep(Duration::from_secs(5));
     let after = run.look()?;
-    let (cpu, wakeups) = (after.cpu_ms - before.cpu_ms, after.wakeups - before.wakeups);
-    run.check("the daemon did not spin", cpu < 1500, format!("{cpu} ms of CPU in 5 s"));
+    let cpu = after.cpu_percent_since(&before);
+    run.check("the daemon did not spin", cpu < 30, format!("{cpu}% of a CPU"));
     // Its shortest polling period is 10 ms.
-    run.check("it woke up to poll at most", wakeups < 750, format!("{wakeups} times in 5 s"));
+    let wakeups = after.wakeups_a_second_since(&before);
+    run.check("it woke up to poll at most", wakeups < 150, format!("{wakeups} times a second"));
     run.check("nobody died", run.deaths().is_empty(), format!("{:?}", run.deaths()));
     Ok(())
 }

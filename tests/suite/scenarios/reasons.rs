@@ -42,8 +42,12 @@ pub const SCENARIOS: &[Scenario] = &[
 
 const NAMESPACE: &str = "persist.device_config.lmkd_native";
 
+/// Without the reasons that may come before thrashing: low memory alone, and a stall.
+pub const ONLY_THRASHING: &[(&str, &str, &str)] =
+    &[("psi_complete_stall_ms", "0", "700"), ("lowmem_min_oom_score", "1001", "701")];
+
 /// Runs `script` with other tunables, and sets them back to their defaults.
-fn with(
+pub fn with(
     run: &mut Run<'_>,
     tunables: &[(&str, &str, &str)],
     script: impl FnOnce(&mut Run<'_>) -> Result<()>,
@@ -112,7 +116,14 @@ fn after_kill(run: &mut Run<'_>) -> Result<()> {
 }
 
 fn stall(run: &mut Run<'_>) -> Result<()> {
-    with(run, &[("psi_complete_stall_ms", "70", "700")], |run| {
+    // The other reasons would make room before all tasks stand still.
+    let tunables = [
+        ("psi_complete_stall_ms", "70", "700"),
+        ("lowmem_min_oom_score", "1001", "701"),
+        ("swap_free_low_percentage", "0", "10"),
+        ("thrashing_limit", "100000", "100"),
+    ];
+    with(run, &tunables, |run| {
         run.household(run.available_mib / 4)?;
         let size = six_apps(run)?;
         run.press(run.available_mib + 6 * size, 100, 3)?;
@@ -131,9 +142,8 @@ fn swap(run: &mut Run<'_>) -> Result<()> {
     })
 }
 
-/// Without kills for low memory alone, which would come first.
 fn thrashing(run: &mut Run<'_>) -> Result<()> {
-    with(run, &[("lowmem_min_oom_score", "1001", "701")], |run| {
+    with(run, ONLY_THRASHING, |run| {
         run.household(run.available_mib * 4 / 10)?;
         let size = six_apps(run)?;
         run.press(run.available_mib + 6 * size, 25, 3)?;

@@ -98,8 +98,8 @@ fn batch(run: &mut Run<'_>) -> Result<()> {
     }
     run.check("oom_score_adj is as asked", wrong.is_empty(), wrong.join(", "));
     run.press(run.available_mib, 50, 2)?;
-    let deaths = run.deaths();
-    let first = deaths.iter().take(2).map(String::as_str).collect::<Vec<_>>();
-    run.check("the first died first", first == ["app-0", "app-1"], format!("{deaths:?}"));
+    let victims = run.victims();
+    let first = victims.iter().take(2).map(String::as_str).collect::<Vec<_>>();
+    run.check("the first were killed first", first == ["app-0", "app-1"], format!("{victims:?}"));
     Ok(())
 }

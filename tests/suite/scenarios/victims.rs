@@ -1,5 +1,6 @@
 //! Victims that are not easily killed, or not easily found.
 
+use crate::judge::KILL_TIMEOUT_MS;
 use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
@@ -51,21 +52,23 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Longer than any victim took that had a CPU, on the slowest device tried.
-const EXIT_LIMIT_MS: u64 = 1000;
+/// A starved victim that nobody helps takes longer, even on a device that does nothing else; one that has a CPU does
+/// not, even on a device that is an emulator on a busy machine.
+const EXIT_LIMIT_MS: u64 = 3000;
 
-/// A stage whose first victim is `special`. Returns its process.
-fn with_special(run: &mut Run<'_>, mut special: Value) -> Result<u32> {
+/// A stage whose first victim is `special`. Returns its process, and that of the next victim, app-900.
+fn with_special(run: &mut Run<'_>, mut special: Value) -> Result<(u32, u32)> {
     run.household(30)?;
     let size = run.available_mib / 12;
     special["name"] = "special".into();
     special["adj"] = 950.into();
     special["mib"] = (2 * size).into();
     let pid = run.spawn(special)?;
-    for adj in [900, 800, 700] {
+    let next = run.app("app-900", 900, size)?;
+    for adj in [800, 700] {
         run.app(&format!("app-{adj}"), adj, size)?;
     }
-    Ok(pid)
+    Ok((pid, next))
 }
 
 /// It got one SIGKILL of the daemon, before anybody else.
@@ -80,44 +83,45 @@ fn was_quick(run: &mut Run<'_>, pid: u32) {
     let latency =
         run.died(pid).zip(signal).map(|(died, signal)| died.saturating_sub(signal) / 1000);
     let quick = latency.is_some_and(|latency| latency < EXIT_LIMIT_MS);
-    run.check("it was gone within a second", quick, format!("{latency:?} ms"));
+    run.check("it was gone within 3 s", quick, format!("{latency:?} ms"));
 }
 
 fn threads(run: &mut Run<'_>) -> Result<()> {
-    let pid = with_special(run, json!({"threads": 64}))?;
+    let (pid, _) = with_special(run, json!({"threads": 64}))?;
     run.press(run.available_mib, 60, 1)?;
     was_quick(run, pid);
     Ok(())
 }
 
 fn zombie_leader(run: &mut Run<'_>) -> Result<()> {
-    let pid = with_special(run, json!({"role": "zombie"}))?;
+    let (pid, _) = with_special(run, json!({"role": "zombie"}))?;
     run.press(run.available_mib, 60, 1)?;
     was_quick(run, pid);
     Ok(())
 }
 
 fn unkillable(run: &mut Run<'_>) -> Result<()> {
-    let pid = with_special(run, json!({}))?;
-    run.remote.order(json!({"do": "hold", "name": "special"}))?;
+    let (pid, next) = with_special(run, json!({}))?;
+    run.hold("special", pid)?;
     run.press(run.available_mib, 60, 1)?;
     let first = was_first(run, pid);
+    let second = run.signals(next).first().map(|(us, _)| *us);
     run.check("it did not exit", run.died(pid).is_none(), "");
-    let deaths = run.deaths();
-    run.check(
-        "the next one made room",
-        deaths.first().is_some_and(|dead| dead == "app-900"),
-        format!("{deaths:?}"),
-    );
-    run.check("the daemon waited for it first", first.is_some(), "");
-    run.remote.order(json!({"do": "release", "name": "special"}))?;
-    std::thread::sleep(Duration::from_secs(1));
-    run.check("released, it exits", run.died(pid).is_some(), "");
+    let victims = run.victims();
+    let made_room =
+        victims.get(1).is_some_and(|name| name == "app-900") && run.died(next).is_some();
+    run.check("the next one made room", made_room, format!("{victims:?}"));
+    let waited = first.zip(second).map(|(first, second)| second.saturating_sub(first));
+    let waited = waited.map(|us| Duration::from_micros(us).as_secs_f64() * 1000.0);
+    let ok = waited.is_some_and(|waited| waited >= KILL_TIMEOUT_MS);
+    run.check("the daemon waited for the first", ok, format!("{waited:?} ms"));
+    let exits = run.release("special", pid);
+    run.check("released, it exits", exits.is_ok(), format!("{exits:?}"));
     Ok(())
 }
 
 fn starved(run: &mut Run<'_>) -> Result<()> {
-    let pid = with_special(run, json!({"role": "idle"}))?;
+    let (pid, _) = with_special(run, json!({"role": "idle"}))?;
     let cpus: u32 = run.device.shell("nproc")?.trim().parse()?;
     for number in 0..cpus {
         run.spawn(json!({"name": format!("spinner-{number}"), "mib": 0, "role": "spin"}))?;
@@ -127,23 +131,33 @@ fn starved(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Ends an app, and waits until it has ended.
+fn end(run: &mut Run<'_>, name: &str, pid: u32) -> Result<()> {
+    let mark = run.remote.mark();
+    run.remote.order(json!({"do": "end", "names": [name]}))?;
+    run.remote.wait("an end", mark, Duration::from_secs(20), |event| {
+        (event["event"] == "death" && event["pid"] == pid).then_some(())
+    })
+}
+
 fn pid_reuse(run: &mut Run<'_>) -> Result<()> {
     run.household(30)?;
     let size = run.available_mib / 12;
-    let dead = run.app("short-lived", 950, size)?;
-    run.remote.order(json!({"do": "end", "names": ["short-lived"]}))?;
-    let mark = run.mark;
-    run.remote.wait("its end", mark, Duration::from_secs(20), |event| {
-        (event["event"] == "death" && event["pid"] == dead).then_some(())
-    })?;
-    // Nobody has registered this one.
-    let innocent = json!({"do": "reuse", "pid": dead, "name": "innocent", "mib": size, "adj": 0, "register": false});
-    let reused = run.remote.order(innocent)?["pid"].as_u64();
-    run.check(
-        "the id was reused",
-        reused == Some(u64::from(dead)),
-        format!("{dead} and {reused:?}"),
-    );
+    let mut ids = Vec::new();
+    // Another process of the device may be given the id first.
+    while ids.len() < 5 && ids.last().is_none_or(|(dead, reused)| dead != reused) {
+        if !ids.is_empty() {
+            end(run, "innocent", ids[ids.len() - 1].1)?;
+        }
+        let dead = run.app("short-lived", 950, size)?;
+        end(run, "short-lived", dead)?;
+        // Nobody has registered this one.
+        let innocent = json!({"do": "reuse", "pid": dead, "name": "innocent", "mib": size, "adj": 0, "register": false});
+        let reused = run.remote.order(innocent)?["pid"].as_u64().unwrap_or(0);
+        ids.push((dead, u32::try_from(reused)?));
+    }
+    let Some((dead, reused)) = ids.last().copied() else { return Ok(()) };
+    run.check("the id was reused", dead == reused, format!("{ids:?}"));
     for adj in [900, 800, 700] {
         run.app(&format!("app-{adj}"), adj, size)?;
     }
