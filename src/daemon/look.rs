@@ -57,9 +57,9 @@ impl Daemon {
         let mut killed = None;
         look.admission = self.policy.admit(trigger, now, pending, &self.tunables);
         match look.admission {
-            Admission::Ignored => self.gate.passed(now),
+            Admission::Ignored => self.schedule.passed(now),
             Admission::Skipped => {
-                self.gate.passed(now);
+                self.schedule.passed(now);
                 look.plan = self.plan(trigger);
             }
             Admission::Evaluate { watermarks } => {
@@ -68,7 +68,7 @@ impl Daemon {
                 self.read_sizes_ahead(now, killed.is_some());
                 let reclaim = self.sample.reclaim.unwrap_or_default();
                 let reclaiming = reclaim.kswapd_awake || reclaim.direct_since.is_some();
-                self.gate.looked(now, reclaiming, self.policy.vigil_ms());
+                self.schedule.looked(trigger, now, reclaiming, self.policy.vigil_ms());
                 look.plan = self.plan(trigger);
             }
         }
@@ -79,9 +79,7 @@ impl Daemon {
     fn plan(&mut self, trigger: Trigger) -> PollPlan {
         let waiting = self.killer.waiting_for().is_some();
         let plan = self.policy.poll_plan(trigger, waiting);
-        let now = MonoTime::now();
-        self.poller.polled(now);
-        self.poller.apply(plan, now, self.window_ms());
+        self.schedule.apply(trigger, plan, waiting, MonoTime::now(), self.window_ms());
         plan
     }
 
@@ -387,7 +385,7 @@ impl Daemon {
             }
         }
         if was_waiting {
-            self.poller.resume(now);
+            self.schedule.resume(now);
         }
     }
 }

@@ -17,6 +17,7 @@ mod reactor;
 mod recording;
 mod register;
 mod report;
+mod schedule;
 mod settings;
 mod teller;
 mod warm;
@@ -34,7 +35,6 @@ use crate::kernel::memcg::MemoryCgroups;
 use crate::kernel::memevents::Event;
 use crate::kernel::memevents::MemEvents;
 use crate::kernel::memevents::ReclaimTracker;
-use crate::kernel::memevents::WakeGate;
 use crate::kernel::process::ProcDir;
 use crate::kernel::psi;
 use crate::kernel::Sample;
@@ -42,7 +42,6 @@ use crate::kernel::Sampler;
 use crate::kill::Killer;
 use crate::policy::Level;
 use crate::policy::Policy;
-use crate::policy::Poller;
 use crate::policy::Trigger;
 use crate::processes::Heads;
 use crate::processes::Ready;
@@ -61,6 +60,7 @@ use anyhow::Context;
 use opening::Opening;
 use reactor::Reactor;
 use reactor::Token;
+use schedule::Schedule;
 use std::cell::OnceCell;
 use std::path::Path;
 
@@ -89,15 +89,10 @@ pub struct Daemon {
     server: Server,
     authority: Authority,
     pressure: Option<psi::Source>,
-    next_sampling: Option<MonoTime>,
     memevents: Option<MemEvents>,
     opening: Option<Opening>,
     reclaim: ReclaimTracker,
-    gate: WakeGate,
-    /// The ring held a sign of scarce memory that was not looked into yet.
-    scarce: bool,
-    /// The vendor's kernel asks for a kill: its reason and lowest adj.
-    vendor: Option<(i32, i32)>,
+    schedule: Schedule,
     sampler: Sampler,
     sample: Sample,
     proc: ProcDir,
@@ -109,7 +104,6 @@ pub struct Daemon {
     /// When sizes were last begun to be read ahead.
     sizes_read: MonoTime,
     policy: Policy,
-    poller: Poller,
     killer: Killer,
     clients: clients::Clients,
     notices: report::Notices,
@@ -188,13 +182,10 @@ impl Daemon {
             signals,
             server,
             pressure: None,
-            next_sampling: None,
             memevents: None,
             opening: None,
             reclaim: ReclaimTracker::default(),
-            gate: WakeGate::new(i64::from(SCARCITY_SPACING_MS)),
-            scarce: false,
-            vendor: None,
+            schedule: Schedule::new(),
             sampler,
             sample: Sample::default(),
             proc,
@@ -204,7 +195,6 @@ impl Daemon {
             ready: Ready::default(),
             sizes_read: MonoTime::ZERO,
             policy: Policy::new(page),
-            poller: Poller::new(),
             killer: Killer::start(),
             clients: clients::Clients::default(),
             notices: report::Notices::default(),
@@ -274,7 +264,7 @@ impl Daemon {
             self.look(Trigger::Event(level));
         }
         self.begin_handler(MonoTime::now());
-        self.serve_memevents();
+        self.serve_due();
         self.begin_handler(MonoTime::now());
         let (mut clients, mut newcomer) = ([None; CLIENTS_MAX], false);
         for index in 0..count {
@@ -334,14 +324,12 @@ impl Daemon {
 
     /// Milliseconds until something is due; None while nothing is, which is the idle state.
     fn timeout(&self, now: MonoTime) -> Option<i64> {
-        let poll = self.poller.next_poll_in(now);
+        let look = self.schedule.due_in(now);
         let kill = self.kill_timeout_in(now);
-        let sampling = self.next_sampling.map(|at| until(now, at));
         let target = self.clients.target_due().map(|at| until(now, at));
-        let scarcity = self.gate.due().map(|at| until(now, at));
         let status = self.status_due().map(|at| until(now, at));
         let sizes = self.searcher.is_reading_ahead().then_some(READ_AHEAD_EVERY_MS);
-        [poll, kill, sampling, target, scarcity, status, sizes].into_iter().flatten().min()
+        [look, kill, target, status, sizes].into_iter().flatten().min()
     }
 
     fn kill_timeout_in(&self, now: MonoTime) -> Option<i64> {
@@ -352,17 +340,6 @@ impl Daemon {
 
     fn serve_timers(&mut self) {
         let now = MonoTime::now();
-        self.poller.expire(now, self.window_ms());
-        if self.kill_timeout_in(now) == Some(0) {
-            self.stop_waiting();
-            self.poller.resume(now);
-        }
-        if self.next_sampling.is_some_and(|at| at <= now) {
-            self.next_sampling = Some(now.plus_millis(SAMPLING_INTERVAL_MS));
-            self.look(Trigger::Poll);
-        } else if self.poller.next_poll_in(now) == Some(0) {
-            self.look(Trigger::Poll);
-        }
         if self.clients.target_due().is_some_and(|at| at <= now) {
             self.apply_target(now);
         }
@@ -379,17 +356,17 @@ impl Daemon {
     }
 
     /// Takes the kernel's reclaim events out of their ring. A vendor's wish and signs of scarcity
-    /// wait in `self` until the loop comes to them.
+    /// wait in the schedule until the loop comes to them.
     fn take_memevents(&mut self, now: MonoTime) {
         let Some(memevents) = &mut self.memevents else { return };
         let (reclaim, policy) = (&mut self.reclaim, &mut self.policy);
-        let (scarce, vendor) = (&mut self.scarce, &mut self.vendor);
+        let schedule = &mut self.schedule;
         let mut zones_changed = false;
         memevents.drain(now, |event| {
             reclaim.apply(&event);
-            *scarce |= event.means_scarcity();
+            schedule.sign(event.means_scarcity());
             match event {
-                Event::VendorKill { reason, min_adj } => *vendor = Some((reason, min_adj)),
+                Event::VendorKill { reason, min_adj } => schedule.wish(reason, min_adj),
                 Event::UpdateZoneinfo | Event::Lost => {
                     policy.watermarks_changed();
                     zones_changed = true;
@@ -402,21 +379,19 @@ impl Daemon {
         }
     }
 
-    /// Looks for what the ring held: at once for a vendor's wish, through the gate for scarcity.
-    fn serve_memevents(&mut self) {
+    /// Gives up a wait that is over, and looks: for a vendor's wish, and for what else is due.
+    fn serve_due(&mut self) {
         let now = MonoTime::now();
         self.take_memevents(now);
-        if let Some((reason, min_adj)) = self.vendor.take() {
-            self.look(Trigger::Vendor { reason, min_adj });
+        if self.kill_timeout_in(now) == Some(0) {
+            self.stop_waiting();
+            self.schedule.resume(now);
         }
-        // Until pressure is watched, the device boots: nobody but a vendor may ask for a kill, and what the
-        // kernel announces is looked at afterwards.
-        if self.pressure.is_none() {
-            return;
+        if let Some(trigger) = self.schedule.take_wish() {
+            self.look(trigger);
         }
-        let scarce = std::mem::take(&mut self.scarce);
-        if (scarce && self.gate.knock(now)) || self.gate.is_due(now) {
-            self.look(Trigger::KswapdWake);
+        if let Some(trigger) = self.schedule.take_due(MonoTime::now()) {
+            self.look(trigger);
         }
     }
 
@@ -448,7 +423,7 @@ impl Daemon {
                     self.policy.watermark_changes_are_told(told);
                     self.memevents = Some(events);
                     // What kswapd announced before now was heard by nobody; it may have given up.
-                    self.scarce = true;
+                    self.schedule.sign(true);
                     self.record_input(Input::WatermarkChangesAreTold(told));
                     self.record_sources();
                 }
@@ -486,12 +461,10 @@ impl Daemon {
     }
 
     fn use_source(&mut self, source: psi::Source) {
-        let due = self.next_sampling.take();
+        let mut sampling = None;
         match &source {
             psi::Source::Sampling { every_ms } => {
-                // A client that has it made again and again puts off no look.
-                let next = due.unwrap_or_else(|| MonoTime::now().plus_millis(*every_ms));
-                self.next_sampling = Some(next);
+                sampling = Some(MonoTime::now().plus_millis(*every_ms));
             }
             psi::Source::Psi { monitors, .. } => {
                 for monitor in monitors.iter().flatten() {
@@ -504,6 +477,7 @@ impl Daemon {
         }
         // The old monitors leave the epoll set as they are closed.
         self.pressure = Some(source);
+        self.schedule.watch(sampling);
         self.record_sources();
     }
 

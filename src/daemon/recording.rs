@@ -166,7 +166,7 @@ impl Daemon {
         let now = MonoTime::now();
         self.record_settings();
         self.record_sources();
-        let (policy, poller) = (self.policy.clone(), self.poller);
+        let (policy, poller) = (self.policy.clone(), self.schedule.poller());
         self.journal.write(now, &Checkpoint { policy, poller });
         self.record_registered(now);
         self.journal.checkpoint_is_made();
@@ -192,7 +192,7 @@ impl Daemon {
     /// At the end of a turn: what was put off while a victim was waited for.
     pub(super) fn end_recording_turn(&mut self, now: MonoTime) {
         let waiting = self.killer.waiting_for().map(|flight| flight.moments.signalled);
-        if waiting.is_none() && !self.poller.is_polling() {
+        if waiting.is_none() && !self.schedule.poller().is_polling() {
             self.journal.prepare();
         }
         if self.journal.checkpoint_is_due() && waiting.is_none() {
@@ -231,7 +231,7 @@ impl Daemon {
         Status {
             sources: self.sources(),
             seen,
-            polling: self.poller.is_polling(),
+            polling: self.schedule.poller().is_polling(),
             waiting_for: self.killer.waiting_for().map(|flight| flight.victim.pid),
             registered: count(self.registry.len()),
             clients: count(self.server.clients().count()),

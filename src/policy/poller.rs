@@ -44,13 +44,20 @@ impl Poller {
         Self::default()
     }
 
-    /// Does what a look asks for. A window ends `window_ms` after its start.
+    /// Does what a look asks for. A window ends `window_ms` after its start. A start while looks
+    /// are under way makes the window longer; when the next one is due only [`Self::polled`] says.
     pub fn apply(&mut self, plan: PollPlan, now: MonoTime, window_ms: i64) {
         if let Some(interval) = plan.interval_ms {
             self.interval_ms = interval;
         }
         match plan.request {
-            PollRequest::Start => self.phase = Phase::Polling { start: now, last: Some(now) },
+            PollRequest::Start => {
+                let last = match self.phase {
+                    Phase::Polling { last, .. } => last,
+                    Phase::Idle | Phase::Paused => Some(now),
+                };
+                self.phase = Phase::Polling { start: now, last };
+            }
             PollRequest::Pause => self.phase = Phase::Paused,
             PollRequest::NoChange => self.expire(now, window_ms),
         }
@@ -65,7 +72,8 @@ impl Poller {
         }
     }
 
-    /// A look was taken; call it after each, before [`Self::apply`].
+    /// A look at all rules was taken, after a pressure event or a timed one; call it before
+    /// [`Self::apply`].
     pub fn polled(&mut self, now: MonoTime) {
         if let Phase::Polling { last, .. } = &mut self.phase {
             *last = Some(now);

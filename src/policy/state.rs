@@ -9,6 +9,7 @@ use super::reclaim::ReclaimCounters;
 use super::swap;
 use super::swap::Swap;
 use super::thrashing::Thrashing;
+use super::verdict::vendor_cause;
 use super::wakeup::Wakeups;
 use super::watermark;
 use super::watermark::Remembered;
@@ -140,11 +141,8 @@ impl Policy {
             }
             Trigger::Poll => self.prev_level = Level::Low,
             Trigger::KswapdWake => {}
-            Trigger::Vendor { reason, min_adj } => {
-                if vendor_cause(reason, min_adj).is_none() {
-                    return Admission::Ignored;
-                }
-            }
+            Trigger::Vendor { .. } if !trigger.is_valid() => return Admission::Ignored,
+            Trigger::Vendor { .. } => {}
         }
         let for_scarcity = trigger == Trigger::KswapdWake;
         if !for_scarcity {
@@ -421,11 +419,4 @@ impl Policy {
 /// chooses by default, too.
 const fn by_minfree(t: &Tunables) -> bool {
     t.use_minfree_levels && !t.low_ram
-}
-
-/// The kill that the vendor's kernel asks for, if its numbers are within bounds.
-fn vendor_cause(reason: i32, min_adj: i32) -> Option<Cause> {
-    let reason = u16::try_from(reason).ok().filter(|reason| *reason <= 999)?;
-    let min_adj = OomScoreAdj::new(min_adj).filter(|adj| *adj >= OomScoreAdj::FOREGROUND)?;
-    Some(Cause { reason: KillReason::Vendor(reason), min_adj, cut_thrashing_limit: false })
 }

@@ -38,6 +38,24 @@ pub enum Trigger {
     },
 }
 
+impl Trigger {
+    /// Whether it can lead to a kill: a vendor's numbers may be out of bounds.
+    #[must_use]
+    pub fn is_valid(self) -> bool {
+        match self {
+            Self::Vendor { reason, min_adj } => vendor_cause(reason, min_adj).is_some(),
+            Self::Event(_) | Self::Poll | Self::KswapdWake => true,
+        }
+    }
+}
+
+/// The kill that the vendor's kernel asks for, if its numbers are within bounds.
+pub(super) fn vendor_cause(reason: i32, min_adj: i32) -> Option<Cause> {
+    let reason = u16::try_from(reason).ok().filter(|reason| *reason <= 999)?;
+    let min_adj = OomScoreAdj::new(min_adj).filter(|adj| *adj >= OomScoreAdj::FOREGROUND)?;
+    Some(Cause { reason: KillReason::Vendor(reason), min_adj, cut_thrashing_limit: false })
+}
+
 /// Whether a trigger is worth a [`crate::kernel::Sample`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {

@@ -36,10 +36,19 @@ impl WakeGate {
 
     /// A look was taken, whatever made the daemon take it. While reclaim goes on another one is
     /// due after the spacing: what happens until then may not wake the loop by itself. A vigil sets
-    /// the time of the next look itself, nearer or farther.
-    pub fn looked(&mut self, now: MonoTime, reclaiming: bool, vigil_ms: Option<i64>) {
+    /// the time of the next look itself, nearer or farther; a look that was not `for_scarcity` spares
+    /// what a vigil does not, and cannot put its looks off.
+    pub fn looked(
+        &mut self,
+        now: MonoTime,
+        for_scarcity: bool,
+        reclaiming: bool,
+        vigil_ms: Option<i64>,
+    ) {
         let next_ms = vigil_ms.or(reclaiming.then_some(self.spacing_ms));
-        self.due = next_ms.map(|ms| now.plus_millis(ms));
+        let next = next_ms.map(|ms| now.plus_millis(ms));
+        let planned = self.due.filter(|_| !for_scarcity && vigil_ms.is_some());
+        self.due = next.map(|next| planned.map_or(next, |planned| planned.min(next)));
         let spacing_ms = vigil_ms.map_or(self.spacing_ms, |ms| ms.min(self.spacing_ms));
         self.opens = now.plus_millis(spacing_ms);
     }
@@ -77,14 +86,14 @@ mod tests {
     fn the_first_sign_is_let_through_at_once_and_leaves_no_timer() {
         let mut gate = WakeGate::new(100);
         assert!(gate.knock(ms(5)));
-        gate.looked(ms(5), false, None);
+        gate.looked(ms(5), true, false, None);
         assert_eq!(gate.due(), None);
     }
 
     #[test]
     fn a_look_that_cannot_be_taken_now_is_due_later_and_not_all_the_time() {
         let mut gate = WakeGate::new(100);
-        gate.looked(ms(5), true, None);
+        gate.looked(ms(5), true, true, None);
         gate.passed(ms(50));
         assert_eq!(gate.due(), Some(ms(105)));
         gate.passed(ms(106));
@@ -95,35 +104,35 @@ mod tests {
     #[test]
     fn a_sign_too_early_is_held_back_not_forgotten() {
         let mut gate = WakeGate::new(100);
-        gate.looked(ms(5), false, None);
+        gate.looked(ms(5), true, false, None);
         assert!(!gate.knock(ms(6)));
         assert!(!gate.knock(ms(104)));
         assert_eq!(gate.due(), Some(ms(105)));
         assert!(!gate.is_due(ms(104)));
         assert!(gate.is_due(ms(105)));
-        gate.looked(ms(105), false, None);
+        gate.looked(ms(105), true, false, None);
         assert_eq!(gate.due(), None);
     }
 
     #[test]
     fn reclaim_that_goes_on_is_looked_at_again() {
         let mut gate = WakeGate::new(100);
-        gate.looked(ms(5), true, None);
+        gate.looked(ms(5), true, true, None);
         assert_eq!(gate.due(), Some(ms(105)));
         assert!(gate.knock(ms(105)));
-        gate.looked(ms(105), false, None);
+        gate.looked(ms(105), true, false, None);
         assert_eq!(gate.due(), None);
     }
 
     #[test]
     fn a_vigil_sets_its_own_time_and_a_sign_comes_before_it() {
         let mut gate = WakeGate::new(100);
-        gate.looked(ms(0), true, Some(700));
+        gate.looked(ms(0), true, true, Some(700));
         assert_eq!(gate.due(), Some(ms(700)));
         assert!(!gate.knock(ms(50)));
         assert_eq!(gate.due(), Some(ms(100)));
         assert!(gate.knock(ms(100)));
-        gate.looked(ms(100), true, Some(10));
+        gate.looked(ms(100), true, true, Some(10));
         assert!(!gate.knock(ms(109)));
         assert!(gate.knock(ms(110)) && gate.is_due(ms(110)));
     }
@@ -134,7 +143,7 @@ mod tests {
         let mut looks = 0;
         for at in 0..1000 {
             if gate.knock(ms(at)) {
-                gate.looked(ms(at), false, None);
+                gate.looked(ms(at), true, false, None);
                 looks += 1;
             }
         }
