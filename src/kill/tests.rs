@@ -1,9 +1,11 @@
 use super::*;
 use crate::kernel::process::ProcDir;
+use crate::pidfd::Exit;
 use crate::policy::KillReason;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
+use std::process::Stdio;
 
 /// A process that can be killed, and that nobody reaps until its end.
 struct App(Child);
@@ -11,6 +13,12 @@ struct App(Child);
 impl App {
     fn start() -> Self {
         Self(Command::new("sleep").arg("600").spawn().unwrap())
+    }
+
+    /// One that does this once it is told to.
+    fn that_will(script: &str) -> Self {
+        let script = format!("read -r line; {script}");
+        Self(Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap())
     }
 
     fn pid(&self) -> i32 {
@@ -141,4 +149,31 @@ fn what_victims_past_their_timeout_hold_is_owed_until_they_exit() {
     assert!(killer.give_up_waiting().is_none());
     killer.exited(id, MonoTime::now()).unwrap();
     assert_eq!(killer.owed(), Kib::ZERO);
+}
+
+/// Its end comes between the last look at it and the signal, which thus ends nobody.
+#[test]
+fn an_end_that_is_not_sigkills_is_told_and_not_counted_as_proven() {
+    let mut killer = Killer::start();
+    if !killer.tells_exit() {
+        eprintln!("skipped: this kernel does not tell exit statuses (Linux 6.15)");
+        return;
+    }
+    for (script, exit) in [
+        ("exit 3", Some(Exit::Status(3))),
+        ("kill -TERM $$", Some(Exit::Signal(libc::SIGTERM))),
+        ("kill -KILL $$", None),
+    ] {
+        let mut app = App::that_will(script);
+        let id = app.that_does_not_die(&mut killer);
+        drop(app.0.stdin.take());
+        app.0.wait().unwrap();
+        killer.exited(id, MonoTime::now()).unwrap();
+        assert!(killer.is_over(id));
+        let (flight, outcome) = killer.prove(id, MonoTime::now()).unwrap();
+        assert!(flight.moments.proven.is_some());
+        assert_eq!(outcome, Some(exit.map_or(Outcome::Killed, Outcome::Otherwise)));
+        assert_eq!(killer.ledger.proven, u32::from(exit.is_none()));
+    }
+    assert_eq!(killer.ledger.exits, 3);
 }
