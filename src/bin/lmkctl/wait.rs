@@ -6,6 +6,7 @@
 //! ended.
 
 use crate::flag;
+use crate::json::SCHEMA;
 use crate::text::Span;
 use crate::text::Utc;
 use anyhow::bail;
@@ -54,7 +55,7 @@ Examples:
   lmkctl wait --json 4711              {\"event\":\"exit\",\"pid\":4711,\"signal\":9,...}
 
 --json prints one object per line and process: event (\"exit\", \"no_such_process\", \"timeout\"), pid,
-name, status and signal (null if it does not apply or is not told), time (UTC), waited_ms.";
+name, status and signal (null if it does not apply or is not told), time (UTC), waited_ms, schema (1).";
 
 /// The command line.
 pub fn command() -> Command {
@@ -110,8 +111,12 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
     while !waiting.is_empty() {
         let now = Instant::now();
         if end.is_some_and(|end| now >= end && waiting.iter().any(|p| p.exited.is_none())) {
-            for process in waiting.iter().filter(|process| process.exited.is_none()) {
-                told.timeout(process)?;
+            for process in &waiting {
+                match process.exited {
+                    None => told.timeout(process)?,
+                    // How it ended is not told yet; that it did is known.
+                    Some(_) => told.exit(process, process.outcome().flatten())?,
+                }
             }
             return Ok(TIMED_OUT);
         }
@@ -238,7 +243,9 @@ struct Told<'a> {
 impl Told<'_> {
     fn absent(&mut self, pid: i32) -> std::io::Result<()> {
         match self.json {
-            true => self.line(&json!({ "event": "no_such_process", "pid": pid })),
+            true => self.line(&json!({
+                "schema": SCHEMA, "event": "no_such_process", "pid": pid,
+            })),
             false => self.line(&format_args!("{pid}: no such process")),
         }
     }
@@ -248,7 +255,7 @@ impl Told<'_> {
         let waited = self.start.elapsed();
         match self.json {
             true => self.line(&json!({
-                "event": "timeout", "pid": pid, "name": name, "waited_ms": millis(waited),
+                "schema": SCHEMA, "event": "timeout", "pid": pid, "name": name, "waited_ms": millis(waited),
             })),
             false => self.line(&format_args!("{pid} {name}: still there after {}", Span(waited))),
         }
@@ -265,7 +272,7 @@ impl Told<'_> {
                 None => (None, None),
             };
             return self.line(&json!({
-                "event": "exit", "pid": pid, "name": name, "status": status, "signal": signal,
+                "schema": SCHEMA, "event": "exit", "pid": pid, "name": name, "status": status, "signal": signal,
                 "time": time.to_string(), "waited_ms": millis(waited),
             }));
         }
