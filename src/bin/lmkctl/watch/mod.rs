@@ -18,8 +18,10 @@ use lmkd::recorder::client::Client;
 use lmkd::recorder::client::ClientError;
 use lmkd::recorder::client::PATIENCE;
 use lmkd::recorder::wire::Request;
+use lmkd::recorder::Entry;
 use screen::Key;
 use screen::Screen;
+use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -42,6 +44,9 @@ Examples:
 
 /// Fastest and slowest pace, ms.
 const PACE_MS: (u64, u64) = (100, 60_000);
+
+/// Most records that are kept for later while the screen is held.
+const HELD_BACK: usize = 10_000;
 
 /// The command line.
 pub fn command() -> Command {
@@ -81,6 +86,8 @@ struct Watch {
     levels: Levels,
     choice: Choice,
     every_ms: u64,
+    /// What has come while the screen was held.
+    held_back: VecDeque<Entry>,
     /// The moment that is shown.
     now: MonoTime,
 }
@@ -98,6 +105,7 @@ impl Watch {
             levels: Levels::default(),
             choice: Choice::default(),
             every_ms,
+            held_back: VecDeque::new(),
             now: MonoTime::now(),
         })
     }
@@ -121,20 +129,26 @@ impl Watch {
             if woken.readable {
                 self.listen()?;
             }
-            match woken.key {
-                Some(Key::Leave | Key::Char('q')) => return Ok(()),
-                Some(Key::Char(key)) => {
-                    self.press(key);
-                    due = due.min(Instant::now() + Duration::from_millis(self.every_ms));
+            for key in woken.keys {
+                match key {
+                    Key::Leave | Key::Char('q') => return Ok(()),
+                    Key::Char(key) => {
+                        self.press(key);
+                        due = due.min(Instant::now() + Duration::from_millis(self.every_ms));
+                    }
                 }
-                None => {}
             }
         }
     }
 
     fn press(&mut self, key: char) {
         match key {
-            ' ' => self.choice.held = !self.choice.held,
+            ' ' => {
+                self.choice.held = !self.choice.held;
+                while let Some(entry) = self.held_back.pop_front() {
+                    self.take(entry);
+                }
+            }
             'o' => self.turn_to(Page::Overview),
             'e' => self.turn_to(Page::Explain),
             'w' => self.turn_to(Page::WhyNot),
@@ -162,15 +176,24 @@ impl Watch {
         Ok(())
     }
 
-    /// Takes what has happened. What is held is shown later.
+    fn take(&mut self, entry: Entry) {
+        self.levels.pass(entry.at);
+        self.levels.take(&entry);
+        self.history.take(entry);
+    }
+
+    /// Takes what has happened. While the screen is held it is kept for later, up to a bound: one who
+    /// does not read would be hung up on.
     fn listen(&mut self) -> Result<(), ClientError> {
         loop {
             match self.stream.next(Some(Duration::ZERO)) {
-                Ok(Some(entry)) => {
-                    self.levels.pass(entry.at);
-                    self.levels.take(&entry);
-                    self.history.take(entry);
+                Ok(Some(entry)) if self.choice.held => {
+                    if self.held_back.len() >= HELD_BACK {
+                        self.held_back.pop_front();
+                    }
+                    self.held_back.push_back(entry);
                 }
+                Ok(Some(entry)) => self.take(entry),
                 Ok(None) | Err(ClientError::Late) => return Ok(()),
                 Err(error) => return Err(error),
             }

@@ -28,10 +28,10 @@ pub enum Key {
 }
 
 /// What ended a wait; nothing if its time is up or the window has another size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Woken {
-    /// A key was pressed.
-    pub key: Option<Key>,
+    /// Keys that were pressed, the first first.
+    pub keys: Vec<Key>,
     /// The other descriptor is readable.
     pub readable: bool,
 }
@@ -45,6 +45,7 @@ pub struct Screen {
 
 const CTRL_C: u8 = 3;
 const CTRL_D: u8 = 4;
+const ESCAPE: u8 = 27;
 
 impl Screen {
     /// Takes the terminal over.
@@ -107,28 +108,44 @@ impl Screen {
             Err(error) => return Err(error.into()),
         }
         let [keys, signals, other] = fds.map(|fd| !fd.revents().is_empty());
-        let mut woken = Woken { key: None, readable: other };
+        let mut woken = Woken { keys: Vec::new(), readable: other };
         if keys {
-            woken.key = self.key()?;
+            woken.keys = self.keys()?;
         }
         if signals && self.signals.take().is_some_and(|number| number != Signal::WINCH.as_raw()) {
-            woken.key = Some(Key::Leave);
+            woken.keys.push(Key::Leave);
         }
         Ok(woken)
     }
 
-    /// One key; None for what is none, such as an arrow.
-    fn key(&self) -> io::Result<Option<Key>> {
-        let mut bytes = [0; 16];
+    /// What was typed.
+    fn keys(&self) -> io::Result<Vec<Key>> {
+        let mut bytes = [0; 64];
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.stdin, &mut bytes))?;
-        Ok(match bytes.get(..read) {
-            None | Some([]) => Some(Key::Leave),
-            Some([CTRL_C | CTRL_D]) => Some(Key::Leave),
-            Some([byte]) => Some(Key::Char(char::from(*byte))),
-            // Escape sequences come in one piece.
-            Some(_) => None,
-        })
+        Ok(keys_of(bytes.get(..read).unwrap_or(&[])))
     }
+}
+
+/// The keys that these bytes are: a held key comes as several at once. Arrows and the like, which
+/// are escape sequences, are none.
+fn keys_of(bytes: &[u8]) -> Vec<Key> {
+    if bytes.is_empty() {
+        return vec![Key::Leave];
+    }
+    let mut keys = Vec::new();
+    let mut bytes = bytes.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            CTRL_C | CTRL_D => keys.push(Key::Leave),
+            // CSI or SS3, parameters, and a last byte from @ to ~.
+            ESCAPE if matches!(bytes.next(), Some(b'[' | b'O')) => {
+                let _ = bytes.find(|byte| (b'@'..=b'~').contains(byte));
+            }
+            ESCAPE => {}
+            _ => keys.push(Key::Char(char::from(byte))),
+        }
+    }
+    keys
 }
 
 impl Drop for Screen {
@@ -142,4 +159,18 @@ fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_come_together_are_all_heard() {
+        let chars = |text: &str| text.chars().map(Key::Char).collect::<Vec<_>>();
+        assert_eq!(keys_of(b"jjj"), chars("jjj"));
+        assert_eq!(keys_of(b"j\x1b[Ak\x1b[1;5Be\x1bOPo"), chars("jkeo"));
+        assert_eq!(keys_of(b"j\x03"), [Key::Char('j'), Key::Leave]);
+        assert_eq!(keys_of(b""), [Key::Leave]);
+    }
 }
