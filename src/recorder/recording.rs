@@ -8,6 +8,7 @@ use super::record::Record;
 use super::record::Unreadable;
 use std::fmt;
 use std::io;
+use std::io::Read;
 use std::path::Path;
 
 /// The first bytes of every recording and of every connection to the operator's socket; the last
@@ -127,10 +128,16 @@ impl Recording {
     ///
     /// It cannot be read, or nothing of it can be used; a torn one is read up to the tear.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        if std::fs::metadata(path)?.len() > LARGEST {
+        let file = std::fs::File::open(path)?;
+        let mut bytes = Vec::new();
+        // What is no recording, as a device that never ends, is not read.
+        (&file).take(length(&MAGIC)).read_to_end(&mut bytes)?;
+        check_magic(&bytes)?;
+        (&file).take(LARGEST).read_to_end(&mut bytes)?;
+        if length(&bytes) > LARGEST {
             return Err(ReadError::TooLarge);
         }
-        Self::parse(&std::fs::read(path)?)
+        Self::parse(&bytes)
     }
 
     /// Reads the bytes of a recording.
@@ -163,6 +170,10 @@ impl ReadError {
             other => other,
         }
     }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// Reads frames up to the end or to a tear. Returns how many were of unknown kinds, and the tear.

@@ -115,6 +115,12 @@ fn another_version_and_other_files_are_refused_by_name() {
     assert!(matches!(Recording::parse(&MAGIC), Err(ReadError::NoHeader(None))));
 }
 
+#[test]
+fn what_never_ends_is_no_recording() {
+    let error = Recording::open(std::path::Path::new("/dev/zero")).unwrap_err();
+    assert!(matches!(error, ReadError::NotARecording), "{error}");
+}
+
 struct Later<const KIND: u8, const MUST: bool> {
     value: u64,
 }
