@@ -203,8 +203,8 @@ impl Client {
         Ok(all)
     }
 
-    /// Writes an answer as a recording: with [`Request::Dump`] everything in the ring, with
-    /// [`Request::Follow`] what the daemon records until it hangs up. Returns how many bytes the
+    /// Writes an answer as a recording: with [`Request::Dump`] everything in the ring and the state of
+    /// the daemon, with [`Request::Follow`] what the daemon records until it hangs up. Returns how many bytes the
     /// recording has.
     ///
     /// # Errors
@@ -217,6 +217,7 @@ impl Client {
     ) -> Result<io::Result<u64>, ClientError> {
         self.request(request)?;
         let patience = (request == Request::Dump).then_some(PATIENCE);
+        let mut rest = (request == Request::Dump).then_some(Request::Status);
         let mut written = match out.write_all(&self.raw_greeting) {
             Ok(()) => u64::try_from(self.raw_greeting.len()).unwrap_or(0),
             Err(error) => return Ok(Err(error)),
@@ -231,7 +232,10 @@ impl Client {
             });
             match end {
                 // The end has a packet of its own.
-                Some(Ok(())) => return Ok(Ok(written)),
+                Some(Ok(())) => match rest.take() {
+                    Some(request) => self.request(request)?,
+                    None => return Ok(Ok(written)),
+                },
                 Some(Err(why)) => return Err(ClientError::Refused(why)),
                 None => {
                     if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {

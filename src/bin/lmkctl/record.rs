@@ -17,8 +17,8 @@ use std::path::PathBuf;
 /// The end of the help.
 const MORE: &str = "\
 A recording holds the settings, every look at memory with all its numbers, registrations, and the
-kills with what became of them, as long ago as the daemon's ring reaches. `explain`, `why-not`,
-`events`, `replay` and `report` read it with --from or as their argument.
+kills with what became of them, as long ago as the daemon's ring reaches, and without --follow the
+state of the daemon at its end. `status`, `explain`, `why-not`, `events`, `replay` and `report` read it with --from or as their argument.
 
 Exit status: 0 written; 1 no daemon to ask, or the file cannot be written; 2 the command line is not
 understood.

@@ -58,7 +58,7 @@ pub fn command() -> Command {
 pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
     let history = input::status(arguments)?;
     let Some(status) = &history.status else {
-        bail!("there is no state of the daemon in the recording");
+        bail!("the recording holds no state of the daemon; one of `lmkctl record` does");
     };
     if arguments.get_flag("openmetrics") {
         openmetrics::write(status, &history, out)?;
