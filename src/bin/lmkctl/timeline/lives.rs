@@ -22,18 +22,20 @@ struct One {
 #[derive(Clone, Debug, Default)]
 pub struct Lives {
     all: Vec<One>,
-    /// Times and places in `all`: who was next in line at each change.
-    naming: Vec<i32>,
+    /// Who has been named of a list; None if its beginning is not in the recording.
+    naming: Option<Vec<i32>>,
 }
 
 impl Lives {
     /// Those registered at one moment, a part of them.
     pub fn registered(&mut self, at: f64, list: &Registered) {
         if list.first {
-            self.naming.clear();
+            self.naming = Some(Vec::new());
         }
         for process in list.processes.iter() {
-            self.naming.push(process.pid);
+            if let Some(naming) = &mut self.naming {
+                naming.push(process.pid);
+            }
             let known = self.living(process.pid).map(|one| one.process.adj);
             if known != Some(process.adj) {
                 self.set(at, *process);
@@ -41,13 +43,18 @@ impl Lives {
         }
         if list.last {
             // Who is no longer named has gone unseen.
-            let named = std::mem::take(&mut self.naming);
+            let Some(named) = self.naming.take() else { return };
             for one in self.all.iter_mut().filter(|one| one.gone.is_none()) {
                 if !named.contains(&one.process.pid) {
                     one.end(at, Removal::Asked);
                 }
             }
         }
+    }
+
+    /// Records are missing here: a list that goes on after them is not whole.
+    pub fn lost(&mut self) {
+        self.naming = None;
     }
 
     /// Somebody comes, moves or goes.

@@ -112,7 +112,10 @@ impl<'a> Timeline<'a> {
             let at = timeline.seconds(entry.at);
             match &entry.record {
                 Record::Settings(settings) => timeline.settings = Some(&settings.tunables),
-                Record::Lost(lost) => timeline.lost = timeline.lost.saturating_add(lost.records),
+                Record::Lost(lost) => {
+                    timeline.lost = timeline.lost.saturating_add(lost.records);
+                    timeline.lives.lost();
+                }
                 Record::Look(look) => timeline.look(entry.seq, look),
                 Record::Kill(kill) => timeline.kill(kill),
                 Record::Fate(fate) => {
