@@ -137,6 +137,57 @@ fn one_that_its_parent_does_not_reap_is_not_waited_for_forever() {
     assert!(out.contains("exited"), "{out}{error}");
 }
 
+#[test]
+fn one_that_has_exited_is_told_of_although_the_time_is_up_for_another() {
+    let app = Sleeper::start();
+    // Nobody reaps it, and that it ended with 0 is not told before.
+    let mut child = Command::new("cat").stdin(Stdio::null()).spawn().unwrap();
+    let pid = child.id().to_string();
+    let (code, out, _) = run(&["wait", "--json", "--timeout", "0.2", &pid, &app.pid()]);
+    child.wait().unwrap();
+    assert_eq!(code, 124, "{out}");
+    let lines = json_lines(&out);
+    let event = |pid: u32| lines.iter().find(|line| line["pid"] == pid).map(|line| &line["event"]);
+    assert_eq!(event(child.id()), Some(&Value::from("exit")), "{out}");
+    assert_eq!(event(app.0.id()), Some(&Value::from("timeout")), "{out}");
+    assert!(lines.iter().all(|line| line["schema"] == 1), "{out}");
+}
+
+#[test]
+fn one_that_is_absent_is_said_to_be_and_the_others_are_waited_for() {
+    let mut gone = Sleeper::start();
+    let absent = gone.pid();
+    gone.end();
+    let mut app = Sleeper::start();
+    let lmkctl = waiting(&["--json", &absent, &app.pid()], 1);
+    app.end();
+    let (code, out, _) = ended(lmkctl.wait_with_output().unwrap());
+    let events: Vec<_> = json_lines(&out).iter().map(|line| line["event"].clone()).collect();
+    assert_eq!((code, events), (127, vec!["no_such_process".into(), "exit".into()]), "{out}");
+    // One of them is gone already.
+    let app = Sleeper::start();
+    let (code, out, _) = run(&["wait", "--any", &absent, &app.pid()]);
+    assert_eq!((code, out.lines().count()), (127, 1), "{out}");
+}
+
+#[test]
+fn of_several_the_first_status_that_is_not_0_counts() {
+    let spawn =
+        || Command::new("sh").args(["-c", "read code; exit $code"]).stdin(Stdio::piped()).spawn();
+    let mut children = [spawn().unwrap(), spawn().unwrap(), spawn().unwrap()];
+    let pids = children.each_ref().map(|child| child.id().to_string());
+    let lmkctl = waiting(&[&pids[0], &pids[1], &pids[2]], 3);
+    for (child, code) in children.iter_mut().zip(["0", "7", "9"]) {
+        writeln!(child.stdin.take().unwrap(), "{code}").unwrap();
+        child.wait().unwrap();
+    }
+    let (code, out, _) = ended(lmkctl.wait_with_output().unwrap());
+    assert_eq!(out.lines().count(), 3, "{out}");
+    if lmkd::pidfd::PidFd::kernel_tells_exit() {
+        assert!(code == 7 || code == 9, "{code}: {out}");
+    }
+}
+
 /// A status of 0 is told by nobody but the pidfd, and only once the parent has asked.
 #[test]
 fn one_that_its_parent_reaps_late_is_waited_for() {
@@ -234,6 +285,10 @@ fn the_state_of_the_daemon_is_told() {
     let (code, text, error) = run(&["status", &of]);
     assert_eq!(code, 0, "{error}");
     assert!(text.contains("com.example.next") && text.contains("<= 77%"), "{text}");
+    let file = daemon.socket.with_extension("told.rec");
+    assert_eq!(run(&["record", &of, file.to_str().unwrap()]).0, 0);
+    let (code, text, error) = run(&["status", "--from", file.to_str().unwrap()]);
+    assert!(code == 0 && text.contains("com.example.next"), "{text}{error}");
     let (_, json, _) = run(&["status", "--json", &of]);
     let status = &json_lines(&json)[0];
     assert_eq!(status["pid"], daemon.pid());

@@ -249,6 +249,12 @@ impl Policy {
         self.wakeups.info()
     }
 
+    /// The levels that a client sent last.
+    #[must_use]
+    pub const fn minfree(&self) -> &MinfreeTable {
+        &self.minfree
+    }
+
     /// Takes the levels that a client sent; they decide if `use_minfree_levels` is set.
     pub fn set_minfree(&mut self, table: MinfreeTable) {
         self.minfree = table;

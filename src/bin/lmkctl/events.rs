@@ -97,6 +97,11 @@ impl input::Follower for Told<'_> {
                 );
                 self.line(value, at, &text, clock)
             }
+            // What was so before nobody has to be told.
+            Record::Status(status) => {
+                self.sources = Some(status.sources);
+                Ok(())
+            }
             Record::Lost(lost) => {
                 let value = json!({
                     "schema": json::SCHEMA, "event": "lost", "time": json::time(clock, at),

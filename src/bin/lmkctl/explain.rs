@@ -126,7 +126,7 @@ pub fn explain(story: &Story, history: &History, out: &mut dyn Write) -> io::Res
             kill.cause.reason.number()
         )?,
     }
-    victims(story, out)?;
+    victims(story, history, out)?;
     time_line(story, out)
 }
 
@@ -158,7 +158,8 @@ fn because(
             let (signals, tunables, page) = (facts.signals, facts.tunables, facts.page);
             let why = Why { cause, signals, tunables, sample: &seen.sample, page };
             writeln!(out, "  {why}")?;
-            let levels = looked.minfree.iter().flat_map(|table| table.levels());
+            let table = looked.minfree.iter().filter(|_| reason == KillReason::Minfree);
+            let levels = table.flat_map(|table| table.levels());
             for (pages, adj) in levels.filter(|(_, adj)| *adj == cause.min_adj) {
                 let (pages, kib) = (pages.get(), pages.to_kib(page));
                 writeln!(out, "  the level of oom_score_adj {adj} is {pages} pages = {kib} kB")?;
@@ -262,7 +263,7 @@ pub fn failing(rule: &Rule, looked: &Looked, facts: Facts<'_>) -> String {
     }
 }
 
-fn victims(story: &Story, out: &mut dyn Write) -> io::Result<()> {
+fn victims(story: &Story, history: &History, out: &mut dyn Write) -> io::Result<()> {
     let kill = &story.kill;
     writeln!(out, "Victims considered:")?;
     let tried = story.looked.iter().flat_map(|looked| looked.look.tried.iter());
@@ -274,6 +275,9 @@ fn victims(story: &Story, out: &mut dyn Write) -> io::Result<()> {
     for next in kill.next.iter() {
         writeln!(out, "  {} at {}: would have been next", next.pid, next.adj)?;
     }
+    if history.header.adopt {
+        writeln!(out, "  and processes that nobody registered, which no recording names")?;
+    }
     Ok(())
 }
 
@@ -283,7 +287,7 @@ fn time_line(story: &Story, out: &mut dyn Write) -> io::Result<()> {
     let mut moments: Vec<(MonoTime, String)> = vec![
         (last.woken, "the event came out of the kernel".to_owned()),
         (last.decided, "decided".to_owned()),
-        (last.raised, "the victim's threads raised".to_owned()),
+        (last.raised, "the victim's leader raised".to_owned()),
         (last.signalled, "SIGKILL sent".to_owned()),
     ];
     let released = "its memory is back (process_mrelease)";

@@ -164,6 +164,8 @@ impl History {
                     self.minfree = Some(table);
                 }
             }
+            // The levels may have been sent before the recording begins.
+            Record::Checkpoint(checkpoint) => self.minfree = Some(*checkpoint.policy.minfree()),
             Record::Sources(sources) => self.sources = *sources,
             Record::Look(look) => {
                 let tunables = Rc::clone(&self.tunables);

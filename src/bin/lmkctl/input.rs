@@ -124,10 +124,10 @@ pub fn follow(arguments: &ArgMatches, follower: &mut dyn Follower) -> anyhow::Re
     }
     let mut client = connect(arguments)?;
     let clock = begin(&client)?.clock;
-    // What is in force already, for whoever counts windows.
+    // What is in force already, for whoever counts windows or tells of changes.
     client.request(Request::Status)?;
     while let Some(entry) = client.next(Some(PATIENCE))? {
-        if matches!(entry.record, Record::Settings(_)) {
+        if matches!(entry.record, Record::Settings(_) | Record::Status(_)) {
             follower.entry(&entry, &clock)?;
         }
     }

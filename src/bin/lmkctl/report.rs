@@ -24,10 +24,14 @@ use std::path::PathBuf;
 const MORE: &str = "\
 The page is one file that needs no network and no script. It shows memory, watermarks, swap, pressure
 and thrashing over time beside their thresholds, each process as a bar coloured by its oom_score_adj,
-every kill with its reason and how long each step took, and the settings.
+every kill with its reason and how long each step took, and the settings. What a torn recording lacks
+or the ring had lost stands at its head.
 
-Example:
-  lmkctl record -o kills.rec && lmkctl report kills.rec -o report.html";
+Exit status: 0 drawn; 1 the recording cannot be read or the page not written; 2 the command line is
+not understood.
+
+Examples:
+  lmkctl record kills.rec && lmkctl report kills.rec -o report.html";
 
 /// The command line.
 pub fn command() -> Command {

@@ -11,7 +11,10 @@ use lmkd::policy::Admission;
 use lmkd::policy::Cause;
 use lmkd::policy::KillReason;
 use lmkd::policy::Level;
+use lmkd::policy::MinfreeTable;
+use lmkd::policy::Policy;
 use lmkd::policy::PollPlan;
+use lmkd::policy::Poller;
 use lmkd::policy::Signals;
 use lmkd::policy::Trigger;
 use lmkd::policy::Verdict;
@@ -228,7 +231,7 @@ Victims considered:
 Time line:
         0us  the event came out of the kernel
       455us  decided
-     4.02ms  the victim's threads raised
+     4.02ms  the victim's leader raised
      4.19ms  SIGKILL sent
     20.00ms  its memory is back (process_mrelease)
     34.00ms  exited: the pidfd turned readable
@@ -240,6 +243,71 @@ Time line:
     assert_eq!(file.ask(&["explain", "example.hog"]).unwrap(), expected);
     let error = file.ask(&["explain", "4712"]).unwrap_err();
     assert!(error.contains("no kill of a process 4712"), "{error}");
+}
+
+/// A kill for this reason, seen with these settings, of a daemon with these minfree levels.
+fn killed_for(reason: KillReason, tunables: Tunables) -> File {
+    let mut file = File::new();
+    file.put(ms(1500), &Settings { tunables });
+    let mut policy = Policy::new(PageSize::SMALL);
+    policy.set_minfree(MinfreeTable::from_pairs([(4000, 900)]));
+    file.put(ms(1500), &Checkpoint { policy, poller: Poller::new() });
+    let cause = Cause { reason, min_adj: adj(900), cut_thrashing_limit: false };
+    let act = Act::Killed { pid: 4711, ticket: 1 };
+    let decided = look(Trigger::Event(Level::Medium), ms(2100), signals(), Some(cause), act);
+    let look = file.put(ms(2100), &decided);
+    let look = if reason == KillReason::Watchdog { 0 } else { look };
+    let kill = Kill {
+        ticket: 1,
+        look,
+        pid: 4711,
+        uid: 10_012,
+        adj: adj(900),
+        name: Text::new(b"com.example.hog"),
+        rss: Kib(27_184),
+        swap: Kib(0),
+        threads: 12,
+        cause,
+        moments: moments(2100),
+        next: Few::default(),
+    };
+    file.put(ms(2105), &kill);
+    file
+}
+
+#[test]
+fn a_kill_is_explained_for_whatever_reason_it_was_made() {
+    for (reason, said) in [
+        (KillReason::PressureAfterKill, "right after a kill\n"),
+        (KillReason::NotResponding, "a critical pressure event (all tasks stalled 700ms"),
+        (KillReason::LowSwapAndThrashing, "thrashing 40% > 100%\n"),
+        (KillReason::LowMemAndSwap, "free memory 13920kB < low watermark 14048kB\n"),
+        (KillReason::LowMemAndThrashing, "thrashing 40% > 90%"),
+        (KillReason::DirectReclaimAndThrashing, "in direct reclaim\n"),
+        (KillReason::LowMemAndSwapUtil, "swap utilisation 0% > 100%"),
+        (KillReason::LowFilecacheAfterThrashing, "after thrashing\n"),
+        (KillReason::LowMem, "lowmem_min_oom_score 701 <= 1000\n"),
+        (KillReason::DirectReclaimStuck, "direct reclaim"),
+        (KillReason::Vendor(7), "the vendor's kernel asks (7)\n"),
+        (KillReason::Minfree, "the level of oom_score_adj 900 is 4000 pages = 16000 kB\n"),
+        (KillReason::Watchdog, "Because a handler of the daemon was stuck. Nothing was decided.\n"),
+    ] {
+        let text = killed_for(reason, Tunables::default()).ask(&["explain"]).unwrap();
+        assert!(text.contains(said), "{reason:?}: {text}");
+        let decided = format!("Because of {} ({}), which", reason.name(), reason.number());
+        assert_eq!(text.contains(&decided), reason != KillReason::Watchdog, "{text}");
+        assert_eq!(text.contains("the level of"), reason == KillReason::Minfree, "{text}");
+        assert!(text.contains("4711 at 900: chosen") && text.contains("SIGKILL sent"), "{text}");
+    }
+}
+
+#[test]
+fn on_a_low_ram_device_the_rules_decide_whatever_is_set() {
+    for (low_ram, by_minfree) in [(false, true), (true, false)] {
+        let tunables = Tunables { use_minfree_levels: true, low_ram, ..Tunables::default() };
+        let file = killed_for(KillReason::LowMem, tunables);
+        assert_eq!(file.json(&["why-not", "--json"])[0]["by_minfree"], by_minfree);
+    }
 }
 
 #[test]
@@ -276,6 +344,17 @@ fn events_are_kills_and_changes_of_the_level() {
     assert_eq!(events[5]["time"], "2025-11-23T12:56:26.000Z");
     assert!(events.iter().all(|event| event["schema"] == 1));
     assert_eq!(file.ask(&["events"]).unwrap().lines().count(), names.len());
+}
+
+#[test]
+fn sources_that_were_told_with_the_state_are_no_event() {
+    let mut file = one_kill();
+    let pressure = Pressure::Sampling { every_ms: 1000 };
+    let sources = Sources { pressure, reclaim: Reclaims::Counters };
+    file.put(ms(3000), &Status { sources, ..Status::default() });
+    file.put(ms(3100), &sources);
+    let events = file.json(&["events", "--json"]);
+    assert_eq!(events.iter().filter(|event| event["event"] == "sources").count(), 1);
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
             "trigger": json::trigger(looked.look.trigger),
             "signals": json::signals(facts.signals, facts.page),
             "rules": json::rules(facts),
-            "by_minfree": facts.tunables.use_minfree_levels,
+            "by_minfree": by_minfree(facts),
             "waiting_for": waiting_for(&history),
         });
         writeln!(out, "{told}")?;
@@ -64,7 +64,7 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
     if let Some(pid) = waiting_for(&history) {
         writeln!(out, "No rule is asked before process {pid}, which was killed, has exited.")?;
     }
-    if facts.tunables.use_minfree_levels {
+    if by_minfree(facts) {
         writeln!(out, "use_minfree_levels is on: the levels of clients decide in place of these.")?;
     }
     for line in rules(facts) {
@@ -77,6 +77,11 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
 pub fn rules(facts: Facts<'_>) -> Vec<String> {
     let line = |rule: &Rule| format!("{:<29} {}", rule.reason.name(), failing(rule, facts));
     RULES.iter().map(line).collect()
+}
+
+/// Whether clients' levels decide: on a low-RAM device the rules do, whatever is set.
+fn by_minfree(facts: Facts<'_>) -> bool {
+    facts.tunables.use_minfree_levels && !facts.tunables.low_ram
 }
 
 fn waiting_for(history: &History) -> Option<i32> {
