@@ -11,15 +11,33 @@ use std::io;
 use std::io::Write;
 use std::path::PathBuf;
 
+/// The end of the help of `completions`.
+const COMPLETIONS: &str = "\
+Exit status: 0 printed; 1 it could not be written; 2 the command line is not understood.
+
+Examples:
+  lmkctl completions bash > /etc/bash_completion.d/lmkctl";
+
+/// The end of the help of `man`.
+const MAN: &str = "\
+Exit status: 0 printed or written; 1 it could not be written; 2 the command line is not understood.
+
+Examples:
+  lmkctl man | man -l -
+  lmkctl man --output /usr/local/share/man/man1";
+
 /// The command line of `completions`.
 pub fn completions_command() -> Command {
-    Command::new("completions").about("Print the completions for a shell").arg(
-        Arg::new("shell")
-            .required(true)
-            .value_name("SHELL")
-            .value_parser(value_parser!(Shell))
-            .help("The shell that they are for"),
-    )
+    Command::new("completions")
+        .about("Print the completions for a shell")
+        .after_help(COMPLETIONS)
+        .arg(
+            Arg::new("shell")
+                .required(true)
+                .value_name("SHELL")
+                .value_parser(value_parser!(Shell))
+                .help("The shell that they are for"),
+        )
 }
 
 /// Prints the script for one shell.
@@ -35,14 +53,17 @@ pub fn completions(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Resul
 
 /// The command line of `man`.
 pub fn man_command() -> Command {
-    Command::new("man").about("Print the manual page, or write those of all subcommands").arg(
-        Arg::new("output")
-            .short('o')
-            .long("output")
-            .value_name("DIRECTORY")
-            .value_parser(value_parser!(PathBuf))
-            .help("Write lmkctl.1, lmkctl-wait.1 and so on into this directory"),
-    )
+    Command::new("man")
+        .about("Print the manual page, or write those of all subcommands")
+        .after_help(MAN)
+        .arg(
+            Arg::new("output")
+                .short('o')
+                .long("output")
+                .value_name("DIRECTORY")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write lmkctl.1, lmkctl-wait.1 and so on into this directory"),
+        )
 }
 
 /// Prints the page of lmkctl, or writes those of all its subcommands.
@@ -120,8 +141,9 @@ mod tests {
     #[test]
     fn pages_have_exit_status_and_examples_where_manuals_have_them() {
         let all = crate::command();
-        for name in ["status", "watch", "explain", "why-not", "events", "record", "doctor", "wait"]
-        {
+        for (command, _) in crate::SUBCOMMANDS {
+            let command = command();
+            let name = command.get_name();
             let command = all.find_subcommand(name).unwrap();
             let mut text = Vec::new();
             page(as_program(command), &mut text).unwrap();
