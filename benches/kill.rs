@@ -1,6 +1,7 @@
 //! How long a kill takes: from the wake-up to the signal, and from the signal to the exit.
 //!
-//! `cargo bench --bench kill -- [signal|event|calls|exit] [N]`: one part only, N kills of each kind. The
+//! `cargo bench --bench kill -- [signal|event|calls|exit] [N [R]]`: one part only, N kills of each kind,
+//! and only the rows of `signal` with R registered. The
 //! real-time class and the starved victims need CAP_SYS_NICE; the wake-ups need a memory cgroup.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -45,14 +46,15 @@ fn main() {
             return victim(mib.parse().unwrap(), threads.parse().unwrap());
         }
     }
-    let number = args.iter().find_map(|arg| arg.parse().ok());
+    let mut numbers = args.iter().filter_map(|arg| arg.parse().ok());
+    let (number, only) = (numbers.next(), numbers.next());
     let wants = |part: &str| {
         args.iter().any(|arg| arg == part)
             || !args.iter().any(|arg| ["signal", "event", "calls", "exit"].contains(&arg.as_str()))
     };
     support::print_circumstances();
     if wants("signal") {
-        wake_to_signal(number.unwrap_or(200));
+        wake_to_signal(number.unwrap_or(200), only);
     }
     if wants("event") {
         event_to_signal(number.unwrap_or(50));
@@ -141,14 +143,17 @@ fn everything_is_too_little() -> Targets {
     Targets::new(&[level]).unwrap()
 }
 
-fn wake_to_signal(kills: usize) {
+fn wake_to_signal(kills: usize, only: Option<usize>) {
     println!("From the wake-up to SIGKILL, microseconds, {kills} kills each; the first is not in the others. Every look reads zoneinfo too.\n");
     println!(
         "| registered | order | CPUs | first | p50 | p99 | max | p50 to decision | p50 to raised | kills |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("|{}", " --- |".repeat(10));
     let mut sleepers = Sleepers::start(0);
     for registered in [10, 1000, 5000, 10_000] {
+        if only.is_some_and(|only| only != registered) {
+            continue;
+        }
         while sleepers.0.len() < registered {
             sleepers.0.push(support::sleeper());
         }
@@ -276,7 +281,7 @@ fn system_calls() {
         drop(daemon);
         let trace = fs::read_to_string(&file).unwrap();
         let _ = fs::remove_file(&file);
-        loop_turns(&trace)
+        (loop_turns(&trace), reapers_calls(&trace))
     };
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         return println!("strace is not here.\n");
@@ -285,7 +290,7 @@ fn system_calls() {
         counts.sort_unstable();
         counts[counts.len() / 2]
     };
-    let idle = turns(&["--set=use_psi=false".to_owned()], &|daemon| {
+    let (idle, _) = turns(&["--set=use_psi=false".to_owned()], &|daemon| {
         drop(daemon.connect());
         std::thread::sleep(Duration::from_secs(5));
     });
@@ -294,8 +299,8 @@ fn system_calls() {
         "| a look that kills nobody | {} |\n| --- | --- |",
         median(looks.map(|t| t.calls).collect())
     );
-    let killing = turns(&eager(), &|daemon| {
-        let mut sleepers = Sleepers::start(kills * 2);
+    let (killing, reapers) = turns(&eager(), &|daemon| {
+        let mut sleepers = Sleepers::start(kills * 2 + 1);
         kill_some(daemon, &mut sleepers, false, kills, |client| {
             client.set_targets(&everything_is_too_little()).unwrap();
         });
@@ -303,7 +308,21 @@ fn system_calls() {
     let to_signal: Vec<_> = killing.iter().filter_map(|turn| turn.to_signal).collect();
     let all = killing.iter().filter(|turn| turn.to_signal.is_some()).map(|turn| turn.calls);
     println!("| a kill, to the signal, the look included | {} |", median(to_signal));
-    println!("| a kill, to the next wait | {} |\n", median(all.collect()));
+    println!("| a kill, to the next wait | {} |", median(all.collect()));
+    println!("| a kill, the reaper's | {reapers:.1} |\n");
+}
+
+/// How many calls the reaper makes for a kill, its waits for the next one included, on average.
+fn reapers_calls(trace: &str) -> f64 {
+    let thread = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let begun = || trace.lines().filter(|line| !line.contains(" resumed>"));
+    // The loop asks once at its start whether there is such a call.
+    let is_reap = |line: &&str| line.contains("process_mrelease(") && !line.contains("(-1");
+    let Some(reaper) = begun().find(is_reap).map(thread) else { return 0.0 };
+    let own = || begun().filter(|line| thread(line) == reaper);
+    let calls = own().skip_while(|line| !is_reap(line)).count();
+    let kills = own().filter(is_reap).count();
+    f64::from(u32::try_from(calls).unwrap()) / f64::from(u32::try_from(kills).unwrap())
 }
 
 fn loop_turns(trace: &str) -> Vec<Turn> {
@@ -353,7 +372,7 @@ struct Kind {
 enum Raise {
     Nobody,
     Leader,
-    /// The leader before the signal, the other threads after it.
+    /// The leader before the signal, the other threads after it, as the daemon does.
     Around,
     All,
 }
@@ -391,7 +410,7 @@ const ORDERS: [Order; 8] = [
     order("raise all, kill", Raise::All, Raise::Nobody, false),
     order("raise leader, kill, reap", Raise::Leader, Raise::Nobody, true),
     order("raise all, kill, reap", Raise::All, Raise::Nobody, true),
-    order("raise leader, kill, raise rest, reap", Raise::Around, Raise::Around, true),
+    order("raise leader, kill, reap, raise rest", Raise::Around, Raise::Around, true),
     order("kill, raise leader, reap", Raise::Nobody, Raise::Leader, true),
     order("kill, raise all, reap", Raise::Nobody, Raise::All, true),
 ];
@@ -501,6 +520,12 @@ fn one(kind: &Kind, order: &Order, proc: &ProcDir, reaper: &Reaper, ticket: u32)
         }
     }
     pidfd.kill().unwrap();
+    let victim = Signalled { pid, ticket, may_be_frozen: false, at: start };
+    // The daemon's order is that with threads on both sides of the signal: it hands over first.
+    let at_once = order.reap && order.after == Raise::Around;
+    if at_once {
+        reaper.hand_over(0, &pidfd, victim);
+    }
     match (order.after, rest) {
         (Raise::Nobody, _) => {}
         (Raise::Leader, _) => {
@@ -510,8 +535,7 @@ fn one(kind: &Kind, order: &Order, proc: &ProcDir, reaper: &Reaper, ticket: u32)
             rest.unwrap_or_else(all).raise();
         }
     }
-    if order.reap {
-        let victim = Signalled { pid, ticket, may_be_frozen: false, at: start };
+    if order.reap && !at_once {
         reaper.hand_over(0, &pidfd, victim);
     }
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
