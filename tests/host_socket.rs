@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod host;
+mod operator;
 
 use host::app::adj_of;
 use host::app::App;
@@ -189,6 +190,10 @@ fn a_refused_registration_leaves_oom_score_adj_alone() {
     client.words(&[PROCPRIO, foreign.pid(), 12_345, 900]);
     client.barrier();
     assert_eq!(foreign.adj(), 900);
+    // Nor once it is registered.
+    client.words(&[PROCPRIO, foreign.pid(), APP_UID, 100]);
+    client.barrier();
+    assert_eq!(foreign.adj(), 900);
 
     // A thread of this process that is not its leader.
     let own = std::process::id().cast_signed();
@@ -215,6 +220,25 @@ fn a_refused_registration_leaves_oom_score_adj_alone() {
         assert_eq!(after, before, "process {pid}");
     }
     assert!(!daemon.log.with("is not registered").is_empty());
+}
+
+#[test]
+fn a_process_of_roots_may_be_registered_for_any_user_and_then_for_another() {
+    let daemon = Daemon::start(&[]);
+    let client = daemon.raw();
+    let app = App::start("com.example.app");
+    let socket = format!("--socket={}", daemon.socket.display());
+    for (uid, adj) in [(10_001, 900), (10_002, 800), (10_003, 800)] {
+        client.words(&[PROCPRIO, app.pid(), uid, adj]);
+        client.barrier();
+        assert_eq!(app.adj(), adj);
+        until("the new user", || {
+            let (code, status, _) = operator::run(&["status", "--json", &socket]);
+            let status: serde_json::Value =
+                serde_json::from_str(&status).ok().filter(|_| code == 0)?;
+            (status["next"][0]["uid"] == uid).then_some(())
+        });
+    }
 }
 
 /// A thread of the kernel; None in a pid namespace, where there is none to be seen.

@@ -161,22 +161,26 @@ impl Daemon {
         if record.claim.is_some_and(|claim| claim != wanted.client) {
             return Err(Refusal::Claimed);
         }
-        if !wanted.rights.covers(record.uid) {
+        let renamed = record.uid != wanted.uid;
+        if renamed {
+            self.check_owner(wanted)?;
+        } else if !wanted.rights.covers(record.uid) {
             return Err(Refusal::NotYours);
         }
         write_adj(&file, &mut self.notices, wanted)?;
         let memcg = self.protect(wanted, record);
-        let (uid, moved) = (record.uid, record.adj() != stored);
+        let moved = renamed || record.adj() != stored;
         self.note_unprotected(wanted, now, memcg);
         self.registry.set_adj(id, stored, now);
         if moved {
-            let pid = wanted.pid.get();
+            let (pid, uid) = (wanted.pid.get(), wanted.uid);
             self.record_moved(now, Process { pid, uid, adj: stored });
         }
         let by_size = self.tunables.kill_heaviest_task;
         self.searcher.hold_size(&mut self.registry, &self.proc, id, by_size);
         if let Some(record) = self.registry.get_mut(id) {
             record.claim = Some(wanted.client);
+            record.uid = wanted.uid;
         }
         Ok(())
     }
@@ -241,14 +245,7 @@ impl Daemon {
         };
         // So is it where descriptors run short: what a kill opens must find some left.
         let held = pidfd.as_ref().is_some_and(|pidfd| self.searcher.may_keep(pidfd));
-        let owner = self.proc.owner(pid).map_err(|_| Refusal::Gone)?;
-        if !wanted.rights.covers(owner) {
-            return Err(Refusal::NotYours);
-        }
-        // A process that zygote or init has just made belongs to root until it takes its own user.
-        if owner != wanted.uid && owner != 0 {
-            return Err(Refusal::Owner { is: owner, said: wanted.uid });
-        }
+        let owner = self.check_owner(wanted)?;
         let mut start_time = 0;
         if !held || owner == 0 {
             let stat = self.proc.stat(pid).map_err(|_| Refusal::Gone)?;
@@ -266,6 +263,19 @@ impl Daemon {
         record.claim = Some(wanted.client);
         record.start_time = start_time;
         Ok(record)
+    }
+
+    /// The owner of a process, whom it may be registered for.
+    fn check_owner(&self, wanted: &Registration) -> Result<u32, Refusal> {
+        let owner = self.proc.owner(wanted.pid.get()).map_err(|_| Refusal::Gone)?;
+        if !wanted.rights.covers(owner) {
+            return Err(Refusal::NotYours);
+        }
+        // A process that zygote or init has just made belongs to root until it takes its own user.
+        if owner != wanted.uid && owner != 0 {
+            return Err(Refusal::Owner { is: owner, said: wanted.uid });
+        }
+        Ok(owner)
     }
 
     /// With per_app_memcg: leaves an app's cgroup as much memory as the adj asked for is worth.
