@@ -15,6 +15,8 @@ use host::wire::START_MONITORING;
 use host::wire::TARGET;
 use host::wire::UPDATE_PROPS;
 use lmkd::control::wire::KillCount;
+use lmkd::recorder::client::Client as Operator;
+use lmkd::recorder::wire::path_beside;
 use rustix::process::Signal;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -201,6 +203,44 @@ fn settings_or_monitors_that_are_refused_leave_what_was_before() {
     daemon.log.wait_for(1, "full 3 ms per 1000 ms");
     assert_eq!(apps[1].0.ended_by(), Some(9));
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_the_default_at_the_start_and_refused_later() {
+    let dir = host::own_dir();
+    let props = dir.join("props");
+    let set = |timeout: &str| {
+        let text = format!("kill_timeout_ms={timeout}\nswap_free_low_percentage=500");
+        std::fs::write(&props, text).unwrap();
+    };
+    set("-1");
+    let daemon = Daemon::start(&[&format!("--props={}", props.display())]);
+    let client = daemon.raw();
+    let update = || {
+        client.words(&[UPDATE_PROPS]);
+        host::wire::word(&client.receive(), 1)
+    };
+    daemon.log.wait_for(1, "kill_timeout_ms = -1 makes no sense; the default 100 is used");
+    assert_eq!(kill_timeout_ms(&daemon), 100);
+    set("500");
+    assert_eq!(update(), 0);
+    assert_eq!(kill_timeout_ms(&daemon), 500);
+    set("-1");
+    assert_eq!(update(), -1);
+    daemon.log.wait_for(1, "settings are kept as they are: kill_timeout_ms = -1 makes no sense");
+    assert_eq!(kill_timeout_ms(&daemon), 500);
+    // The other one has been said at the start, and that was enough.
+    set("400");
+    assert_eq!((update(), update()), (0, 0));
+    assert_eq!(kill_timeout_ms(&daemon), 400);
+    assert_eq!(daemon.log.with("swap_free_low_percentage = 500 is out of range").len(), 1);
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// The value that the daemon tells operators.
+fn kill_timeout_ms(daemon: &Daemon) -> i64 {
+    let mut operator = Operator::connect(&path_beside(&daemon.socket)).unwrap();
+    operator.status().unwrap().0.tunables.kill_timeout_ms
 }
 
 #[test]

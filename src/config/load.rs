@@ -21,7 +21,7 @@ pub enum Notice {
         /// What is used.
         used: i64,
     },
-    /// The value cannot be used; the default is.
+    /// The value cannot be used; the default is, at a start. Read again, nothing of the settings is.
     Refused {
         /// Whose.
         name: &'static str,

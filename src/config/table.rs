@@ -64,7 +64,7 @@ pub enum Kind {
 pub enum Outside {
     /// The nearer end.
     Clamped,
-    /// Nothing: the default stays.
+    /// Nothing: at a start the default stays, later all that is in force.
     Refused,
 }
 

@@ -222,10 +222,8 @@ impl Daemon {
 
     /// Reads the tunables again and arms the monitors by them. What is refused changes nothing.
     fn update_props(&mut self) -> bool {
-        if !self.settings.reload() {
-            return false;
-        }
-        let old = std::mem::replace(&mut self.tunables, self.settings.load());
+        let Some(tunables) = self.settings.reload() else { return false };
+        let old = std::mem::replace(&mut self.tunables, tunables);
         if self.pressure.is_some() && self.is_to_be_armed(&old) && !self.arm_pressure() {
             self.tunables = old;
             return false;

@@ -38,24 +38,38 @@ impl Settings {
         })
     }
 
-    /// Reads all tunables, and says what of them could not be used as it was set.
+    /// Reads all tunables at the start, and says what of them could not be used as it was set.
     pub(super) fn load(&mut self) -> Tunables {
         let (tunables, notices) = config::load(&self.properties);
+        self.say(notices);
+        tunables
+    }
+
+    fn say(&mut self, notices: Vec<Notice>) {
         for notice in notices.iter().filter(|notice| !self.said.contains(notice)) {
             log::warn!("{notice}");
         }
         self.said = notices;
-        tunables
     }
 
-    /// Reads the file of settings again, for the next [`Self::load`]. False, and what was read
-    /// before stays, if it is wrong.
-    pub(super) fn reload(&mut self) -> bool {
-        let result = self.properties.reload();
-        if let Err(error) = &result {
+    /// Reads the file of settings and all tunables again. None, which is said, if one of them makes
+    /// no sense: what is in force is better than a default then.
+    pub(super) fn reload(&mut self) -> Option<Tunables> {
+        if let Err(error) = self.properties.reload() {
             log::error!("settings are kept as they are: {error}");
+            return None;
         }
-        result.is_ok()
+        let (tunables, notices) = config::load(&self.properties);
+        let refused = notices.iter().find_map(|notice| match notice {
+            Notice::Refused { name, value, .. } => Some((name, value)),
+            Notice::Clamped { .. } | Notice::NoEffect(_) => None,
+        });
+        if let Some((name, value)) = refused {
+            log::error!("settings are kept as they are: {name} = {value} makes no sense");
+            return None;
+        }
+        self.say(notices);
+        Some(tunables)
     }
 
     /// Whether the boot is completed. A host whose operator says nothing has always booted.
