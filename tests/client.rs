@@ -32,6 +32,7 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 /// A socket path of its own, removed at the end.
 struct Socket(PathBuf);
@@ -210,6 +211,40 @@ fn an_event_before_a_reply_is_kept_for_later() {
     server.send(id, &wire::reply(Command::GetKillCnt, 3));
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 3);
     assert_eq!(client.next_event().unwrap(), KillEvent::Killed(NOTICE));
+}
+
+#[test]
+fn a_late_answer_is_not_taken_for_that_to_the_next_question() {
+    let socket = Socket::new("late");
+    let (mut server, id, mut client) = pair(&socket);
+    client.set_timeout(Some(Duration::from_millis(1))).unwrap();
+    let in_vain = |result: Result<u32, ClientError>| {
+        assert!(matches!(result, Err(ClientError::Receive(_))), "{result:?}");
+    };
+    let count = |number| wire::reply(Command::GetKillCnt, number);
+    for _ in 0..2 {
+        in_vain(client.kill_count(KillCount::Total));
+    }
+    assert!(client.update_props().is_err());
+    client.set_timeout(Some(Duration::from_secs(60))).unwrap();
+    for reply in [count(1), count(2), wire::reply(Command::UpdateProps, 0), count(3)] {
+        server.send(id, &reply);
+    }
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 3);
+    // Nor if it comes while an event is waited for.
+    client.set_timeout(Some(Duration::from_millis(1))).unwrap();
+    in_vain(client.kill_count(KillCount::Total));
+    client.set_timeout(Some(Duration::from_secs(60))).unwrap();
+    for packet in [&count(4)[..], &NOTICE.encode(), &count(5)] {
+        server.send(id, packet);
+    }
+    assert_eq!(client.next_event().unwrap(), KillEvent::Killed(NOTICE));
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 5);
+    // One that was lost is not waited for once a later question is answered.
+    client.set_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert!(client.boot_completed().is_err());
+    server.send(id, &count(6));
+    assert_eq!(client.kill_count(KillCount::Total).unwrap(), 6);
 }
 
 #[test]

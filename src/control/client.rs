@@ -137,6 +137,8 @@ pub enum BootAnswer {
 pub struct Client {
     socket: OwnedFd,
     events: VecDeque<KillEvent>,
+    /// What was asked and not answered yet, in order, as the daemon answers.
+    asked: VecDeque<Command>,
 }
 
 impl Client {
@@ -156,7 +158,7 @@ impl Client {
         )
         .map_err(failed)?;
         rustix::net::connect(&socket, &address).map_err(failed)?;
-        Ok(Self { socket, events: VecDeque::new() })
+        Ok(Self { socket, events: VecDeque::new(), asked: VecDeque::new() })
     }
 
     /// Waits at most this long for the daemon in every later call; None, the default, waits for
@@ -244,8 +246,7 @@ impl Client {
     ///
     /// Any [`ClientError`] but Connect.
     pub fn kill_count(&mut self, which: KillCount) -> Result<u32, ClientError> {
-        self.request(&Request::GetKillCnt(which))?;
-        self.reply(Command::GetKillCnt).map(i32::cast_unsigned)
+        self.ask(Command::GetKillCnt, &Request::GetKillCnt(which)).map(i32::cast_unsigned)
     }
 
     /// Makes the daemon read its properties again; whether it could use them.
@@ -254,8 +255,7 @@ impl Client {
     ///
     /// Any [`ClientError`] but Connect.
     pub fn update_props(&mut self) -> Result<bool, ClientError> {
-        self.request(&Request::UpdateProps)?;
-        Ok(self.reply(Command::UpdateProps)? == 0)
+        Ok(self.ask(Command::UpdateProps, &Request::UpdateProps)? == 0)
     }
 
     /// Tells the daemon that the boot is completed.
@@ -264,8 +264,7 @@ impl Client {
     ///
     /// Any [`ClientError`] but Connect.
     pub fn boot_completed(&mut self) -> Result<BootAnswer, ClientError> {
-        self.request(&Request::BootCompleted)?;
-        Ok(match self.reply(Command::BootCompleted)? {
+        Ok(match self.ask(Command::BootCompleted, &Request::BootCompleted)? {
             0 => BootAnswer::Done,
             1 => BootAnswer::AlreadyHandled,
             _ => BootAnswer::NotBooted,
@@ -300,18 +299,21 @@ impl Client {
         }
     }
 
-    /// Waits for the answer to `command`; late answers to commands that were given up are dropped.
-    fn reply(&mut self, command: Command) -> Result<i32, ClientError> {
+    /// Sends a request and waits for its answer; late answers to requests that were given up are
+    /// dropped.
+    fn ask(&mut self, command: Command, request: &Request<'_>) -> Result<i32, ClientError> {
+        self.request(request)?;
+        self.asked.push_back(command);
         loop {
             match self.receive()? {
-                Some((answered, value)) if answered == command => return Ok(value),
+                Some(value) if self.asked.is_empty() => return Ok(value),
                 _ => {}
             }
         }
     }
 
     /// Takes one packet: a reply is returned, an event is kept.
-    fn receive(&mut self) -> Result<Option<(Command, i32)>, ClientError> {
+    fn receive(&mut self) -> Result<Option<i32>, ClientError> {
         let mut buffer = [0; MESSAGE_MAX];
         let len = loop {
             match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::empty()) {
@@ -327,7 +329,13 @@ impl Client {
             return Err(ClientError::Closed);
         }
         let event = match Message::decode(bytes) {
-            Some(Message::Reply { command, value }) => return Ok(Some((command, value))),
+            Some(Message::Reply { command, value }) => {
+                // An answer that is missing before this one has been lost.
+                if let Some(place) = self.asked.iter().position(|asked| *asked == command) {
+                    self.asked.drain(..=place);
+                }
+                return Ok(Some(value));
+            }
             Some(Message::Killed(notice)) => KillEvent::Killed(notice),
             Some(Message::Stat(stat, name)) => KillEvent::Stat { stat, name: name.to_vec() },
             None => return Err(ClientError::Format(bytes.to_vec())),
