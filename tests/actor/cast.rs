@@ -41,6 +41,7 @@ pub struct Shape<'a> {
     pub mib: u64,
     pub threads: u64,
     pub role: &'a str,
+    pub sched: &'a str,
     pub uid: u32,
 }
 
@@ -49,7 +50,9 @@ impl App {
     pub fn start(shape: &Shape<'_>, pipe: BorrowedFd<'_>, cache: &str) -> Result<Self> {
         let (mib, threads) = (shape.mib.to_string(), shape.threads.to_string());
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["app", shape.kind, &mib, &threads, shape.role]).env("ACTOR_CACHE", cache);
+        command
+            .args(["app", shape.kind, &mib, &threads, shape.role, shape.sched])
+            .env("ACTOR_CACHE", cache);
         command.arg0(shape.name);
         if shape.uid > 0 {
             command.uid(shape.uid).gid(shape.uid);

@@ -1,4 +1,4 @@
-//! The processes that use memory: `actor app KIND MIB THREADS ROLE`.
+//! The processes that use memory: `actor app KIND MIB THREADS ROLE SCHED`.
 //!
 //! A process writes lines to the pipe that all share, its pid first: `PID ready`, and what its role has to tell. Orders
 //! come on its standard input.
@@ -59,9 +59,9 @@ fn cache_file() -> Result<File> {
     File::open(&path).context(path)
 }
 
-/// `app KIND MIB THREADS ROLE`; never returns unless something fails.
+/// `app KIND MIB THREADS ROLE SCHED`; never returns unless something fails.
 pub fn play(args: &[String]) -> Result<()> {
-    let [kind, mib, threads, role] = args else { bail!("app KIND MIB THREADS ROLE") };
+    let [kind, mib, threads, role, sched] = args else { bail!("app KIND MIB THREADS ROLE SCHED") };
     let kind = match kind.as_str() {
         "noise" => Kind::Noise,
         "sparse" => Kind::Sparse,
@@ -69,8 +69,10 @@ pub fn play(args: &[String]) -> Result<()> {
         _ => bail!("{kind}: no such kind"),
     };
     let (mib, threads): (usize, u32) = (mib.parse()?, threads.parse()?);
-    // The actor itself runs in a real-time class, which children inherit.
-    let _ = lmkd::sys::sched::set_normal(0);
+    // The actor itself runs in a real-time class, which children inherit; an app's own user may not take it.
+    if sched != "fifo" {
+        let _ = lmkd::sys::sched::set_normal(0);
+    }
     let seed = u64::from(std::process::id());
     let mut held = Vec::new();
     let mut mapping = None;
@@ -86,15 +88,18 @@ pub fn play(args: &[String]) -> Result<()> {
             held.push(held[0].clone());
         }
     }
+    // Only now, so that the app gets ready where others spin.
+    match sched.as_str() {
+        "normal" | "fifo" => {}
+        "nice" => lmkd::sys::sched::set_normal_at(0, 19)?,
+        "idle" => raw::set_idle()?,
+        _ => bail!("{sched}: no such class"),
+    }
     for _ in 0..threads {
         std::thread::Builder::new().stack_size(64 << 10).spawn(rest)?;
     }
     match role.as_str() {
         "rest" => tell("ready"),
-        "idle" => {
-            raw::set_idle()?;
-            tell("ready");
-        }
         "spin" => {
             tell("ready");
             loop {

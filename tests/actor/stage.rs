@@ -4,7 +4,7 @@
 //!
 //! | `do` | fields | effect |
 //! | --- | --- | --- |
-//! | `spawn` | `name`, `kind` (noise, sparse, file), `mib`, `threads`, `role`, `adj`, `register` | an app; done once it has its memory, or is dead |
+//! | `spawn` | `name`, `kind` (noise, sparse, file), `mib`, `threads`, `role`, `sched` (normal, nice, idle, fifo), `adj`, `register` | an app; done once it has its memory, or is dead |
 //! | `rank` | `apps`: [[name, adj], ...], `batch` | (re)registers apps, one by one or three a packet |
 //! | `forget` | `name` | takes an app out of the kill order |
 //! | `grow` | `name`, `mib`, `speed` (MiB/s), `deaths` | an app grows, until so many registered apps have died, if given |
@@ -20,7 +20,8 @@
 //! | `quit` | | ends everything |
 //!
 //! Events: `hello`, `sample` each 100 ms, `app`, `rank`, `death`, `grown`, `frames`, `late`, `connected`, `disconnected`,
-//! `told`, `stat`, and of the kernel `sigkill`, `exit`, `oom`. `us` is the monotonic clock.
+//! `told`, `stat`, and of the kernel `sigkill`, `sigterm`,
+//! `exit`, `oom`. `us` is the monotonic clock.
 
 use crate::cast::App;
 use crate::cast::Shape;
@@ -360,6 +361,7 @@ impl Stage {
         let text =
             |key: &str, default: &'static str| order[key].as_str().unwrap_or(default).to_owned();
         let (name, kind, role) = (text("name", "app"), text("kind", "noise"), text("role", "rest"));
+        let sched = text("sched", "normal");
         let uid = FIRST_APP_UID + u32::try_from(self.apps.len())?;
         let shape = Shape {
             name: &name,
@@ -367,6 +369,7 @@ impl Stage {
             mib: order["mib"].as_u64().unwrap_or(0),
             threads: order["threads"].as_u64().unwrap_or(0),
             role: &role,
+            sched: &sched,
             // What grows plays the system; apps are users of their own.
             uid: if role == "grow" { 0 } else { uid },
         };

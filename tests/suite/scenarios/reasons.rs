@@ -7,12 +7,14 @@ use crate::run::Swap;
 use crate::scenarios::BASE;
 use anyhow::Context;
 use anyhow::Result;
+use serde_json::json;
 use std::time::Duration;
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "reason-after-kill",
         title: "a kill that does not help: reason 0",
+        swap: Swap::Off,
         script: after_kill,
         ..BASE
     },
@@ -64,8 +66,56 @@ pub fn with(
     done
 }
 
-/// The numbers of this scenario's reasons: the sixth value of each record, `killinfo: [PID,UID,...]`.
+/// The numbers of this scenario's reasons.
 fn reasons(run: &Run<'_>) -> Result<Vec<i64>> {
+    Ok(records(run)?.into_iter().map(|(_, reason)| reason).collect())
+}
+
+/// What the kill line of a reason says, digits as #.
+fn words(reason: i64) -> &'static [&'static str] {
+    match reason {
+        0 => &["right after a kill", "free memory #kB < min watermark #kB"],
+        1 => &["all tasks stalled #ms of #ms"],
+        3 => &["free memory #kB < low watermark #kB", "free swap #kB < #kB"],
+        4 => &["free memory #kB < low watermark #kB", "thrashing #% > #%"],
+        5 => &["in direct reclaim", "thrashing #% > #%"],
+        8 => &["free memory #kB < low watermark #kB"],
+        _ => &[],
+    }
+}
+
+/// Each kill line has the numbers of the reason that its record has.
+fn lines_fit(run: &mut Run<'_>) -> Result<()> {
+    let log = run.own_log()?;
+    let mut wrong = Vec::new();
+    for (pid, reason) in records(run)? {
+        let sign = format!("({pid}), uid ");
+        let line = log.iter().rfind(|line| line.contains("Kill '") && line.contains(&sign));
+        let line = without_numbers(line.map_or("", String::as_str));
+        if !words(reason).iter().all(|words| line.contains(words)) {
+            wrong.push(format!("{reason}: {line}"));
+        }
+    }
+    run.check("each kill line has its reason's numbers", wrong.is_empty(), wrong.join("; "));
+    Ok(())
+}
+
+/// Each number as one #.
+fn without_numbers(line: &str) -> String {
+    let mut text = String::new();
+    for letter in line.chars() {
+        match letter {
+            '0'..='9' if text.ends_with('#') => {}
+            '0'..='9' => text.push('#'),
+            _ => text.push(letter),
+        }
+    }
+    text
+}
+
+/// Process and reason of each kill of this scenario: the first and the sixth value of a record,
+/// `killinfo: [PID,UID,...]`.
+fn records(run: &Run<'_>) -> Result<Vec<(i64, i64)>> {
     let events = run.remote.since(run.mark);
     let ours: Vec<i64> = events
         .iter()
@@ -82,7 +132,7 @@ fn reasons(run: &Run<'_>) -> Result<Vec<i64>> {
         anyhow::ensure!(values.len() == 38, "{} values in {line:?}", values.len());
         let pid: i64 = values[0].parse().context("pid")?;
         if ours.contains(&pid) {
-            reasons.push(values[5].parse().context("reason")?);
+            reasons.push((pid, values[5].parse().context("reason")?));
         }
     }
     Ok(reasons)
@@ -92,7 +142,7 @@ fn seen(run: &mut Run<'_>, any_of: &[i64]) -> Result<()> {
     let reasons = reasons(run)?;
     let seen = reasons.iter().any(|reason| any_of.contains(reason));
     run.check("the reason was seen", seen, format!("{reasons:?}, wanted {any_of:?}"));
-    Ok(())
+    lines_fit(run)
 }
 
 /// Six apps, each a fourteenth of the memory.
@@ -104,15 +154,40 @@ fn six_apps(run: &mut Run<'_>) -> Result<u64> {
     Ok(size)
 }
 
-/// The first to go are too small to make room.
+/// kB that the kernel keeps free in that scenario: min and low watermarks so far apart that there is time between.
+const RESERVE_KB: u64 = 80 << 10;
+
+/// The first to go is small and does not exit; while it is waited for, free memory falls below the min watermark and
+/// stays there: of what is left there is nothing to reclaim, and the hog stops.
 fn after_kill(run: &mut Run<'_>) -> Result<()> {
-    run.household(40)?;
-    let size = six_apps(run)?;
-    for number in 0..8 {
-        run.app(&format!("small-{number}"), 950 + number, 1)?;
+    let reserve = "/proc/sys/vm/min_free_kbytes";
+    let old = run.device.shell(&format!("cat {reserve}"))?;
+    run.device.shell(&format!("echo {RESERVE_KB} >{reserve}"))?;
+    let done = with(run, &[("kill_timeout_ms", "1500", "100")], not_helped);
+    run.device.shell(&format!("echo {} >{reserve}", old.trim()))?;
+    done
+}
+
+fn not_helped(run: &mut Run<'_>) -> Result<()> {
+    run.connect()?;
+    // Only a task in a real-time class gets memory below the min watermark, a quarter of it, without reclaiming some.
+    run.spawn(json!({"name": "hog", "mib": 0, "role": "grow", "sched": "fifo"}))?;
+    for adj in [900, 800] {
+        run.app(&format!("app-{adj}"), adj, 40)?;
     }
-    run.press(run.available_mib + 8 * size, 400, 10)?;
-    seen(run, &[0])
+    let special = run.app("special", 950, 1)?;
+    run.hold("special", special)?;
+    run.device.shell("echo 3 >/proc/sys/vm/drop_caches")?;
+    // What counts as available ends at the high watermark, half of the reserve above the min watermark.
+    let mark = run.remote.mark();
+    let available = run.remote.wait("a sample", mark, Duration::from_secs(20), |event| {
+        is(event, "sample").then(|| event["available_kb"].as_u64().unwrap_or(0) / 1024)
+    })?;
+    run.press(available + RESERVE_KB / 1024 * 5 / 8, 60, 0)?;
+    let victims = run.victims();
+    run.check("the held one was first", victims.first().is_some_and(|name| name == "special"), "");
+    seen(run, &[0])?;
+    run.release("special", special)
 }
 
 fn stall(run: &mut Run<'_>) -> Result<()> {
@@ -151,7 +226,7 @@ fn thrashing(run: &mut Run<'_>) -> Result<()> {
         let first = reasons.first().is_some_and(|reason| [4, 5].contains(reason));
         run.check("the first kill is for thrashing", first, format!("{reasons:?}"));
         run.check("low memory alone is no reason", !reasons.contains(&8), format!("{reasons:?}"));
-        Ok(())
+        lines_fit(run)
     })
 }
 

@@ -121,7 +121,7 @@ fn unkillable(run: &mut Run<'_>) -> Result<()> {
 }
 
 fn starved(run: &mut Run<'_>) -> Result<()> {
-    let (pid, _) = with_special(run, json!({"role": "idle"}))?;
+    let (pid, _) = with_special(run, json!({"sched": "idle"}))?;
     let cpus: u32 = run.device.shell("nproc")?.trim().parse()?;
     for number in 0..cpus {
         run.spawn(json!({"name": format!("spinner-{number}"), "mib": 0, "role": "spin"}))?;
