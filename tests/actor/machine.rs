@@ -25,7 +25,8 @@ pub fn sample() -> Value {
     json!({
         "total_kb": kb("MemTotal:"),
         "free_kb": kb("MemFree:"),
-        "file_kb": kb("Cached:"),
+        // Pages of a block device count as buffers.
+        "file_kb": kb("Cached:").zip(kb("Buffers:")).map(|(cached, buffers)| cached + buffers),
         "available_kb": kb("MemAvailable:"),
         "swap_total_kb": kb("SwapTotal:"),
         "swap_free_kb": kb("SwapFree:"),
@@ -51,10 +52,12 @@ pub fn look(pid: u32) -> Result<Value> {
     let folder = format!("/proc/{pid}");
     let status = fs::read_to_string(format!("{folder}/status")).context("no such process")?;
     let stat = fs::read_to_string(format!("{folder}/stat"))?;
-    // After the name, which may hold anything: state is the third field, utime and stime the 14th and 15th.
+    // After the name, which may hold anything: state is the third field, minor and major faults
+    // the 10th and 12th, utime and stime the 14th and 15th.
     let after = stat.rsplit_once(") ").context("stat")?.1;
-    let ticks: u64 =
-        after.split(' ').skip(11).take(2).filter_map(|tick| tick.parse::<u64>().ok()).sum();
+    let fields: Vec<u64> = after.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
+    let ticks = field(14) + field(15);
     let mut switches = 0;
     for task in fs::read_dir(format!("{folder}/task"))? {
         let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
@@ -68,5 +71,7 @@ pub fn look(pid: u32) -> Result<Value> {
         // A tick is 10 ms to user space on every architecture.
         "cpu_ms": ticks * 10,
         "wakeups": switches,
+        "minor_faults": field(10),
+        "major_faults": field(12),
     }))
 }

@@ -1,4 +1,4 @@
-//! The kernel's own record of SIGKILLs, exits and OOM kills, as it is written: an instance of tracefs.
+//! The kernel's own record of SIGKILLs, SIGTERMs, exits and OOM kills, as it is written: an instance of tracefs.
 
 use crate::out::Out;
 use anyhow::Context;
@@ -24,7 +24,7 @@ impl Trace {
             fs::write(trace.0.join(file), value).with_context(|| file.to_owned())
         };
         set("trace_clock", "mono")?;
-        set("events/signal/signal_generate/filter", "sig == 9")?;
+        set("events/signal/signal_generate/filter", "sig == 9 || sig == 15")?;
         for event in ["signal/signal_generate", "sched/sched_process_exit", "oom/mark_victim"] {
             set(&format!("events/{event}/enable"), "1")?;
         }
@@ -63,7 +63,9 @@ fn forward(line: &str, out: &Out) -> Option<()> {
         let (by, tid) = sender.trim().rsplit_once('-')?;
         let (from_kernel, tid) = (field("code=")? != "0", tid.parse::<u32>().ok()?);
         let fields = json!({"pid": pid, "by": by, "by_tid": tid, "kernel": from_kernel});
-        out.event_at(us, "sigkill", fields);
+        // Some daemons ask first.
+        let kind = if rest.contains(" sig=9 ") { "sigkill" } else { "sigterm" };
+        out.event_at(us, kind, fields);
     } else if rest.contains(" sched_process_exit: ") {
         out.event_at(us, "exit", json!({"pid": pid}));
     } else if rest.contains(" mark_victim: ") {

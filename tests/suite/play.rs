@@ -6,6 +6,7 @@ use crate::install;
 use crate::interrupt;
 use crate::judge;
 use crate::judge::Evidence;
+use crate::latency::Latencies;
 use crate::remote::is;
 use crate::remote::Remote;
 use crate::run::look;
@@ -87,8 +88,8 @@ pub fn all(device: &Device, args: &Args, guard: Guard) -> Result<bool> {
     if guard != Guard::Lmkd {
         install::stop(device)?;
     }
-    let mut passed = true;
-    let mut failure = None;
+    let (mut passed, mut failure, mut first) = (true, None, None);
+    let mut latencies = Latencies::default();
     for scenario in args.scenarios() {
         if let Some((condition, what)) = scenario.needs {
             if !device.holds(condition) {
@@ -96,7 +97,7 @@ pub fn all(device: &Device, args: &Args, guard: Guard) -> Result<bool> {
                 continue;
             }
         }
-        let story = match one(device, args, guard, &scenario, &cache) {
+        let story = match one(device, args, guard, &scenario, &cache, &mut first) {
             Ok(story) => story,
             Err(error) => {
                 passed = false;
@@ -120,7 +121,11 @@ pub fn all(device: &Device, args: &Args, guard: Guard) -> Result<bool> {
             }
         }
         print(&story, guard);
+        latencies.add(&story.log);
         passed &= story.ok();
+    }
+    if guard == Guard::Lmkd {
+        println!("latencies of the run: {latencies}");
     }
     if failure.is_some() {
         interrupt::put_off();
@@ -168,6 +173,11 @@ fn print(story: &Story, guard: Guard) {
             println!("     not: {}: {}", check.name, check.detail);
         }
     }
+    if !story.kills.is_empty() && guard == Guard::Lmkd {
+        let mut latencies = Latencies::default();
+        latencies.add(&story.log);
+        println!("     {latencies}");
+    }
     for kill in &story.kills {
         let latency = kill.exit_ms.map_or(0.0, |exit| exit - kill.ms);
         println!(
@@ -187,6 +197,7 @@ fn one(
     guard: Guard,
     scenario: &Scenario,
     cache: &str,
+    first: &mut Option<Look>,
 ) -> Result<Story> {
     interrupt::check()?;
     device.shell("sync; echo 3 >/proc/sys/vm/drop_caches")?;
@@ -196,18 +207,32 @@ fn one(
     let pid = guard_pid(device, args, guard, &mut remote)?;
     let before = pid.map(|pid| look(&mut remote, pid)).transpose()?;
     let oom_before = oom_kills(device)?;
+    let refused_before = refusals(device)?;
     let logged = LogMark::new(device)?;
     let mut run = Run::new(device, &mut remote, guard, pid.unwrap_or(0))?;
     let done = (scenario.script)(&mut run);
-    let Run { mut checks, notes, mark, pid, .. } = run;
+    let Run { mut checks, notes, mark, pid, restarted, .. } = run;
     let script = done.as_ref().map_or_else(|error| format!("{error:#}"), |()| String::new());
     checks.insert(0, Check { name: "the script ran to its end", ok: done.is_ok(), detail: script });
     // Before the stage is cleared, so that what it costs the daemon is not counted.
     let spent = (pid > 0).then(|| look(&mut remote, pid).ok()).flatten();
     let events = remote.since(mark);
-    let after = clear(&mut remote, guard, pid);
+    let (after, answer) = clear(&mut remote, guard, pid);
+    if guard == Guard::Lmkd {
+        let traced = hello["trace"].as_str().unwrap_or("no hello");
+        // Else there are no signals to judge.
+        checks.push(Check {
+            name: "the kernel's record is there",
+            ok: traced == "yes",
+            detail: traced.to_owned(),
+        });
+        let detail = answer.as_ref().map_or_else(|error| format!("{error:#}"), |_| String::new());
+        checks.push(Check { name: "the daemon answers", ok: answer.is_ok(), detail });
+    }
     let lines = if guard == Guard::Lmkd { logged.since(device)? } else { Vec::new() };
-    let refusals = device.shell("dmesg | grep 'avc: .*scontext=u:r:lmkd:s0' || true")?;
+    let mut refusals = refusals(device)?;
+    refusals.retain(|line| !refused_before.contains(line));
+    refusals.extend(lines.iter().filter(|line| is_refusal(line)).cloned());
     let evidence = Evidence {
         events: &events,
         log: &lines,
@@ -216,8 +241,10 @@ fn one(
         before,
         after: if guard == Guard::Lmkd { after.map(|after| costs(after, spent)) } else { spent },
         oom_kills: (oom_before, oom_kills(device)?),
-        refusals: &refusals.lines().map(str::to_owned).collect::<Vec<_>>(),
+        refusals: &refusals,
         restarts_daemon: scenario.restarts_daemon,
+        restarted,
+        first: first.filter(|first| first.pid == pid),
     };
     let mut story = Story {
         scenario: scenario.name.to_owned(),
@@ -227,6 +254,7 @@ fn one(
         checks,
         ..Story::default()
     };
+    *first = evidence.first.or(after);
     judge::tell(&mut story, &evidence);
     judge::judge(&mut story, &evidence);
     let start = events.iter().filter_map(|event| event["us"].as_u64()).min().unwrap_or(0);
@@ -239,7 +267,8 @@ fn one(
 /// Memory and descriptors of the end, costs of the scenario itself.
 fn costs(after: Look, spent: Option<Look>) -> Look {
     let Some(spent) = spent else { return after };
-    Look { cpu_ms: spent.cpu_ms, wakeups: spent.wakeups, ..after }
+    let Look { cpu_ms, wakeups, minor_faults, .. } = spent;
+    Look { cpu_ms, wakeups, minor_faults, ..after }
 }
 
 fn machine(device: &Device, hello: &Value) -> Machine {
@@ -278,30 +307,33 @@ fn records(device: &Device) -> Result<Vec<String>> {
 }
 
 /// Ends all that is on stage, waits until the daemon has noticed, and looks at it.
-fn clear(remote: &mut Remote, guard: Guard, pid: u32) -> Option<Look> {
-    let living: Vec<u32> = living(&remote.since(0));
-    for order in ["peace", "end"] {
-        remote.order(json!({"do": order})).ok()?;
-    }
-    for pid in living {
-        let gone = |event: &Value| (is(event, "death") && event["pid"] == pid).then_some(());
-        remote.wait("an end", 0, Duration::from_secs(20), gone).ok()?;
+///
+/// The second is whether it answers.
+fn clear(remote: &mut Remote, guard: Guard, pid: u32) -> (Option<Look>, Result<Value>) {
+    if let Err(error) = remote.empty_stage() {
+        return (None, Err(error));
     }
     if guard != Guard::Lmkd {
-        return None;
+        return (None, Ok(Value::Null));
     }
     // After the answer all earlier events of the daemon's loop have been served.
-    let _ = remote.order(json!({"do": "count"}));
-    remote.order(json!({"do": "disconnect"})).ok()?;
+    let answer = remote.order(json!({"do": "count"}));
+    if remote.order(json!({"do": "disconnect"})).is_err() {
+        return (None, answer);
+    }
     std::thread::sleep(Duration::from_millis(300));
-    look(remote, pid).ok()
+    (look(remote, pid).ok(), answer)
 }
 
-fn living(events: &[Value]) -> Vec<u32> {
-    let of = |kind: &str| {
-        let found = events.iter().filter(move |event| is(event, kind));
-        found.filter_map(|event| u32::try_from(event["pid"].as_u64()?).ok()).collect::<Vec<_>>()
-    };
-    let dead = of("death");
-    of("app").into_iter().filter(|pid| !dead.contains(pid)).collect()
+/// What SELinux has refused the daemon so far.
+fn refusals(device: &Device) -> Result<Vec<String>> {
+    let text = device.shell("dmesg | grep 'avc: .*scontext=u:r:lmkd:s0' || true")?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// A line of the daemon's that says it had no right to something: EPERM or EACCES.
+fn is_refusal(line: &str) -> bool {
+    ["Operation not permitted", "Permission denied", "EPERM", "EACCES"]
+        .iter()
+        .any(|words| line.contains(words))
 }

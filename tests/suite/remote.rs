@@ -151,6 +151,37 @@ impl Remote {
     }
 }
 
+impl Remote {
+    /// Ends all that is on stage, and waits until it has ended.
+    pub fn empty_stage(&mut self) -> Result<()> {
+        let (events, mark) = (self.since(0), self.mark());
+        for order in ["peace", "end"] {
+            self.order(serde_json::json!({"do": order}))?;
+        }
+        for pid in living(&events) {
+            let gone = |event: &Value| (is(event, "death") && event["pid"] == pid).then_some(());
+            self.wait("an end", mark, Duration::from_secs(20), gone)?;
+        }
+        Ok(())
+    }
+}
+
+/// Processes that have come on stage last, and are still there.
+fn living(events: &[Value]) -> Vec<u32> {
+    let mut living = Vec::new();
+    for event in events {
+        let Some(pid) = event["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()) else {
+            continue;
+        };
+        if is(event, "app") {
+            living.push(pid);
+        } else if is(event, "death") {
+            living.retain(|app| *app != pid);
+        }
+    }
+    living
+}
+
 impl Drop for Remote {
     fn drop(&mut self) {
         let _ = self.send(serde_json::json!({"do": "quit"}));

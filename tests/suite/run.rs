@@ -68,6 +68,8 @@ pub struct Look {
     pub fds: u64,
     pub cpu_ms: u64,
     pub wakeups: u64,
+    pub minor_faults: u64,
+    pub major_faults: u64,
     /// When this was, by the device's monotonic clock.
     pub us: u64,
 }
@@ -101,6 +103,8 @@ pub struct Run<'a> {
     pub available_mib: u64,
     /// Processes that do not exit for the time being, whatever they get.
     pub held: Vec<u32>,
+    /// The daemon after the script had it start anew.
+    pub restarted: Option<Look>,
     now_us: u64,
     logged: LogMark,
 }
@@ -128,6 +132,7 @@ impl<'a> Run<'a> {
             notes: Vec::new(),
             available_mib: sample["available_kb"].as_u64().unwrap_or(0) / 1024,
             held: Vec::new(),
+            restarted: None,
             now_us: sample["us"].as_u64().unwrap_or(0),
             logged,
         })
@@ -325,7 +330,13 @@ impl<'a> Run<'a> {
     pub fn restart_daemon(&mut self) -> Result<()> {
         self.remote.order(json!({"do": "disconnect"}))?;
         install::restart(self.device)?;
+        self.is_new()
+    }
+
+    /// The daemon is another process now, and is compared with what that looks like at its beginning.
+    pub fn is_new(&mut self) -> Result<()> {
         self.pid = install::pid(self.device)?;
+        self.restarted = Some(self.look()?);
         Ok(())
     }
 }
@@ -340,6 +351,8 @@ pub fn look(remote: &mut Remote, pid: u32) -> Result<Look> {
         fds: number("fds"),
         cpu_ms: number("cpu_ms"),
         wakeups: number("wakeups"),
+        minor_faults: number("minor_faults"),
+        major_faults: number("major_faults"),
         us: number("us"),
     })
 }

@@ -59,7 +59,7 @@ pub struct App {
     pub adj: Vec<(f64, i32)>,
 }
 
-/// A SIGKILL that a process, not the kernel, sent to one of the apps.
+/// A SIGKILL that a process, not the kernel, sent to one of the apps; or a SIGTERM, if the guard sent it.
 #[derive(Clone, Debug, Default)]
 pub struct Kill {
     pub ms: f64,
@@ -72,6 +72,8 @@ pub struct Kill {
     pub exit_ms: Option<f64>,
     pub told_ms: Option<f64>,
     pub freed_kb: Option<u64>,
+    /// It was a SIGTERM.
+    pub asked: bool,
 }
 
 /// How smoothly the foreground app ran.

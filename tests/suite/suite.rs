@@ -11,6 +11,7 @@ mod compare;
 mod install;
 mod interrupt;
 mod judge;
+mod latency;
 mod ledger;
 mod play;
 mod remote;

@@ -29,8 +29,12 @@ fn gone(us: u64, pid: u32) -> [Value; 3] {
 
 /// The checks that do not hold.
 fn verdict(events: &[Value], oom_kills: (u64, u64)) -> Vec<&'static str> {
+    verdict_with("free memory 9kB < low watermark 10kB", events, oom_kills)
+}
+
+fn verdict_with(reason: &str, events: &[Value], oom_kills: (u64, u64)) -> Vec<&'static str> {
     let said = |pid: u32| {
-        format!("Kill 'a' ({pid}), uid 10000, oom_score_adj 900 to free 8400kB rss, 100kB swap; reason: scarcity")
+        format!("Kill 'a' ({pid}), uid 10000, oom_score_adj 900 to free 8400kB rss, 100kB swap; reason: {reason}")
     };
     let record = |pid: u32| {
         let mut values = vec!["0".to_owned(); 38];
@@ -50,6 +54,8 @@ fn verdict(events: &[Value], oom_kills: (u64, u64)) -> Vec<&'static str> {
         oom_kills,
         refusals: &[],
         restarts_daemon: false,
+        restarted: None,
+        first: None,
     };
     let mut story = Story { daemon: "lmkd".to_owned(), ..Story::default() };
     tell(&mut story, &evidence);
@@ -112,7 +118,91 @@ fn the_kernels_own_kill_is_noticed_but_not_its_help_for_a_victim() {
 }
 
 #[test]
+fn a_kill_line_without_numbers_is_noticed() {
+    let mut more = vec![sigkill(1_000_000, 10)];
+    more.extend(gone(1_020_000, 10));
+    for reason in ["scarcity", "free memory is low", "free memory 9kB"] {
+        assert_eq!(
+            verdict_with(reason, &events(&more), (0, 0)),
+            ["every kill is logged with its numbers"]
+        );
+    }
+}
+
+#[test]
 fn the_actors_own_kills_are_nobodys() {
     let own = json!({"us": 1, "event": "sigkill", "pid": 10, "by": "<...>", "by_tid": 4, "kernel": false});
     assert_eq!(verdict(&events(&[own]), (0, 0)), [""; 0]);
+}
+
+#[test]
+fn a_daemon_that_keeps_something_or_waits_for_a_page_is_noticed() {
+    let look = Look { pid: 5, rss_kb: 1500, fds: 30, ..Look::default() };
+    let names = |before: Look, after: Look, first: Option<Look>, restarted: Option<Look>| {
+        let evidence = Evidence {
+            events: &[],
+            log: &[],
+            records: &[],
+            actor: 4,
+            before: Some(before),
+            after: Some(after),
+            oom_kills: (0, 0),
+            refusals: &[],
+            restarts_daemon: restarted.is_some(),
+            restarted,
+            first,
+        };
+        let checks = daemon_as_before(&evidence);
+        checks.into_iter().filter(|check| !check.ok).map(|check| check.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(look, Look { fds: 31, rss_kb: 2012, ..look }, None, None), [""; 0]);
+    assert_eq!(
+        names(look, Look { fds: 31, ..look }, Some(look), None),
+        ["the daemon's descriptors are what they were"]
+    );
+    let larger = Look { rss_kb: 2013, ..look };
+    assert_eq!(names(look, larger, None, None), ["the daemon's memory is what it was"]);
+    // Little by little is noticed, too.
+    let step = Look { rss_kb: 1900, ..look };
+    assert_eq!(names(step, larger, Some(look), None), ["the daemon's memory is what it was"]);
+    assert_eq!(
+        names(look, Look { major_faults: 1, ..look }, None, None),
+        ["the daemon waited for no page, and took few"]
+    );
+    assert_eq!(names(look, Look { minor_faults: 32, ..look }, None, None), [""; 0]);
+    assert_eq!(
+        names(look, Look { minor_faults: 33, ..look }, None, None),
+        ["the daemon waited for no page, and took few"]
+    );
+    // Another process, in whose place is the one that has started since.
+    let other = Look { pid: 6, ..look };
+    assert_eq!(names(look, other, None, None), ["the daemon is the process it was"]);
+    assert_eq!(names(look, other, None, Some(other)), [""; 0]);
+}
+
+#[test]
+fn a_guards_sigterm_is_a_kill_and_the_sigkill_after_it_no_other() {
+    let signal = |us: u64, kind: &str, by: u32| json!({"us": us, "event": kind, "pid": 10, "by": "x", "by_tid": by, "kernel": false});
+    let kills = |more: &[Value]| {
+        let look = Look { pid: 5, ..Look::default() };
+        let evidence = Evidence {
+            events: &events(more),
+            log: &[],
+            records: &[],
+            actor: 4,
+            before: Some(look),
+            after: None,
+            oom_kills: (0, 0),
+            refusals: &[],
+            restarts_daemon: false,
+            restarted: None,
+            first: None,
+        };
+        let mut story = Story::default();
+        tell(&mut story, &evidence);
+        story.kills.len()
+    };
+    assert_eq!(kills(&[signal(9000, "sigterm", 5)]), 1);
+    assert_eq!(kills(&[signal(9000, "sigterm", 7)]), 0);
+    assert_eq!(kills(&[signal(9000, "sigterm", 5), signal(9500, "sigkill", 5)]), 1);
 }

@@ -1,6 +1,5 @@
 //! The daemon starts, restarts, changes its mind, and is asked to wait, while memory runs out.
 
-use crate::install;
 use crate::remote::is;
 use crate::run::Run;
 use crate::run::Scenario;
@@ -93,6 +92,7 @@ fn restart(run: &mut Run<'_>) -> Result<()> {
         let connected = |event: &Value| is(event, "connected").then(|| event["us"].as_u64());
         back = run.remote.wait("the reconnection", mark, limit, connected)?;
         run.note("system_server is back");
+        run.is_new()?;
         // Priorities reappear as apps change state.
         let dead = run.deaths();
         let left = ADJS.map(|adj| (format!("app-{adj}"), adj));
@@ -104,7 +104,6 @@ fn restart(run: &mut Run<'_>) -> Result<()> {
             .order(json!({"do": "rank", "apps": [["foreground", 0], ["system_server", -900]]}))?;
         Ok(())
     })?;
-    run.pid = install::pid(run.device)?;
     run.check("init has restarted the daemon", run.pid != old, format!("{old}, then {}", run.pid));
     let kills = back.map(|back| run.victims_since(back)).unwrap_or_default();
     run.check("it kills again", !kills.is_empty(), format!("{kills:?}"));
