@@ -1,5 +1,7 @@
 //! Kernels and devices that lack something.
 
+use crate::remote::is;
+use crate::run::LogMark;
 use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
@@ -60,39 +62,72 @@ fn no_psi(run: &mut Run<'_>) -> Result<()> {
     two_deaths(run, 10)
 }
 
-/// Each of these files gives nothing, or cannot be written; the daemon goes on with what is left.
+/// Ways in which a file is not what it should be: what the daemon may say of it, and how that is brought about and
+/// ended.
+const SPOILT: [(&str, &str, &str); 6] = [
+    ("zoneinfo", "mount -o bind /data/local/tmp/empty /proc/zoneinfo", "umount -l /proc/zoneinfo"),
+    ("vmstat", "mount -o bind /data/local/tmp/empty /proc/vmstat", "umount -l /proc/vmstat"),
+    ("meminfo", "mount -o bind /data/local/tmp/empty /proc/meminfo", "umount -l /proc/meminfo"),
+    (
+        "pressure",
+        "mount -o bind /data/local/tmp/empty /proc/pressure/memory",
+        "umount -l /proc/pressure/memory",
+    ),
+    // Not there at all.
+    ("pressure", "mount -t tmpfs none /proc/pressure", "umount -l /proc/pressure"),
+    (
+        "pressure",
+        "mount -o bind /proc/pressure/memory /proc/pressure/memory &&
+            mount -o remount,bind,ro /proc/pressure/memory",
+        "umount -l /proc/pressure/memory",
+    ),
+];
+
+/// One of these files after the other gives nothing, is missing, or cannot be written; the daemon goes on with what
+/// is left.
 fn proc_files(run: &mut Run<'_>) -> Result<()> {
-    let hide = "for file in zoneinfo vmstat pressure/memory; do
-        mount -o bind /data/local/tmp/empty /proc/$file || exit 1; done";
-    let show = "for file in zoneinfo vmstat pressure/memory; do umount -l /proc/$file; done; true";
     run.device.shell(
         "rm -f /data/local/tmp/empty; : >/data/local/tmp/empty; chmod 444 /data/local/tmp/empty",
     )?;
-    run.device.shell(hide)?;
-    let blind = blindly(run);
-    run.device.shell(show)?;
-    blind?;
+    for (file, spoil, mend) in SPOILT {
+        run.note(spoil);
+        let done = run.device.shell(spoil).and_then(|_| spoilt(run, file));
+        // Even if only a part of it was done: other scenarios need the file.
+        run.device.shell(&format!("{mend}; true"))?;
+        done?;
+        run.remote.empty_stage()?;
+    }
     run.note("the files are back");
     run.restart_daemon()?;
     two_deaths(run, 25)
 }
 
-fn blindly(run: &mut Run<'_>) -> Result<()> {
+/// It runs on, does not spin, and under pressure kills, or has said what it cannot see.
+fn spoilt(run: &mut Run<'_>, file: &str) -> Result<()> {
+    let mark = LogMark::new(run.device)?;
+    let begin = run.remote.mark();
     run.restart_daemon()?;
-    let first = run.pid;
-    std::thread::sleep(Duration::from_secs(5));
-    let now = crate::install::pid(run.device)?;
-    run.check("without the files it runs on", first == now, format!("{first}, then {now}"));
+    let pid = run.pid;
+    run.household(20)?;
+    let size = run.available_mib / 12;
+    for adj in [950, 900] {
+        run.app(&format!("app-{adj}"), adj, size)?;
+    }
     let before = run.look()?;
     std::thread::sleep(Duration::from_secs(2));
-    let after = run.look()?;
-    let spent = after.cpu_percent_since(&before);
-    run.check("and does not spin", spent < 20, format!("{spent}% of a CPU"));
-    let complaints = run
-        .own_log()?
-        .iter()
-        .filter(|line| line.contains("zoneinfo") || line.contains("vmstat"))
-        .count();
-    run.check("and says what is missing", complaints > 0, format!("{complaints} lines"));
+    let spent = run.look()?.cpu_percent_since(&before);
+    run.check("it does not spin", spent < 20, format!("{file}: {spent}% of a CPU"));
+    // What counts as available ends at the low watermark: a little more is pressure, and no disaster.
+    run.press(run.available_mib.saturating_sub(2 * size + 20 + 16) + 8, 25, 1)?;
+    let log = mark.since(run.device)?;
+    let killed = run.remote.since(begin).iter().any(|event| is(event, "told"));
+    let said = log.iter().any(|line| line.contains(file));
+    run.check(
+        "it kills, or says what it cannot see",
+        killed || said,
+        format!("{file}: {}", log.join("; ")),
+    );
+    let now = crate::install::pid(run.device)?;
+    run.check("it runs on", pid == now, format!("{file}: {pid}, then {now}"));
     Ok(())
 }

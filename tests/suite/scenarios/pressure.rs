@@ -140,8 +140,17 @@ fn slow_growth(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Some apps shrink in the swap and some do not, in the classes that apps are in.
 fn slow_growth_zram(run: &mut Run<'_>) -> Result<()> {
-    outgrow(run, 40, 3, 25)?;
+    run.household(40)?;
+    let size = eight_apps(run)?;
+    for (number, sched) in ["nice", "idle", "fifo"].into_iter().enumerate() {
+        let (name, adj) = (format!("sparse-{sched}"), 910 + 10 * number);
+        run.spawn(json!({"name": name, "adj": adj, "mib": 12, "kind": "sparse", "sched": sched}))?;
+    }
+    let wanted = (run.available_mib + size * 3).saturating_sub(8 * size + 3 * 12 + 40 + 16);
+    let grown = run.press(wanted, 25, 0)?;
+    run.check("the hog reached its size", grown == wanted, format!("{grown} of {wanted} MiB"));
     at_least(run, 1);
     Ok(())
 }
