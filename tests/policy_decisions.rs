@@ -108,6 +108,9 @@ fn every_sequence_of_the_table_is_decided_as_written() {
             policy.set_minfree(MinfreeTable::from_pairs(
                 levels.map(|level| (number(&level[0]), number(&level[1]))),
             ));
+            if sequence["sampled"].as_bool().unwrap_or(false) {
+                policy.pressure_is_sampled(true);
+            }
             let mut files = Files::default();
             files.update(&base);
             if !sequence["cold"].as_bool().unwrap_or(false) {

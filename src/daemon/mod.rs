@@ -478,6 +478,8 @@ impl Daemon {
         // The old monitors leave the epoll set as they are closed.
         self.pressure = Some(source);
         self.schedule.watch(sampling);
+        self.policy.pressure_is_sampled(sampling.is_some());
+        self.record_input(Input::PressureIsSampled(sampling.is_some()));
         self.record_sources();
     }
 

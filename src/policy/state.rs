@@ -58,10 +58,28 @@ pub struct Policy {
     minfree: MinfreeTable,
     wakeups: Wakeups,
     last_pressure: Option<MonoTime>,
-    /// The looks under way follow a kswapd wake-up, not a pressure event.
-    after_kswapd_wake: bool,
+    polls: Polls,
     vigil: Vigil,
     look: Look,
+}
+
+/// What timed looks follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Polls {
+    /// A pressure event: all rules.
+    Window,
+    /// A kswapd wake-up: the rules about watermarks.
+    KswapdWake,
+    /// Nothing, as nobody tells of pressure and they come by themselves: all rules, always.
+    Sampling,
+}
+
+impl Polls {
+    fn follow_event(&mut self) {
+        if *self == Self::KswapdWake {
+            *self = Self::Window;
+        }
+    }
 }
 
 /// How the latest look ended, as far as polling depends on it.
@@ -86,10 +104,11 @@ coded_struct!(Policy {
     minfree,
     wakeups,
     last_pressure,
-    after_kswapd_wake,
+    polls,
     vigil,
     look,
 });
+coded_enum!(Polls, "kind of timed looks" { 0 => Window, 1 => KswapdWake, 2 => Sampling });
 coded_enum!(Look, "end of a look" {
     0 => Ignored,
     1 => Skipped,
@@ -114,7 +133,7 @@ impl Policy {
             minfree: MinfreeTable::default(),
             wakeups: Wakeups::default(),
             last_pressure: None,
-            after_kswapd_wake: false,
+            polls: Polls::Window,
             vigil: Vigil::default(),
             look: Look::Ignored,
         }
@@ -137,7 +156,7 @@ impl Policy {
             Trigger::Event(level) => {
                 self.prev_level = level;
                 self.last_pressure = Some(now);
-                self.after_kswapd_wake = false;
+                self.polls.follow_event();
             }
             Trigger::Poll => self.prev_level = Level::Low,
             Trigger::KswapdWake => {}
@@ -260,6 +279,11 @@ impl Policy {
         self.minfree = table;
     }
 
+    /// Whether there are no pressure events, and memory is looked at now and then instead.
+    pub fn pressure_is_sampled(&mut self, sampled: bool) {
+        self.polls = if sampled { Polls::Sampling } else { Polls::Window };
+    }
+
     /// Whether every change of the zones' watermarks will be told by [`Self::watermarks_changed`];
     /// if not, they are read again when they are a minute old.
     pub fn watermark_changes_are_told(&mut self, told: bool) {
@@ -330,7 +354,7 @@ impl Policy {
     fn follows_kswapd(&self, trigger: Trigger) -> bool {
         match trigger {
             Trigger::KswapdWake => true,
-            Trigger::Poll => self.after_kswapd_wake,
+            Trigger::Poll => self.polls == Polls::KswapdWake,
             Trigger::Event(_) | Trigger::Vendor { .. } => false,
         }
     }
@@ -351,11 +375,11 @@ impl Policy {
         }
         let state = exhaustion::look(signals, swap_free);
         signals.exhausted = state == Exhaustion::Here;
-        if woken {
+        if woken && self.polls != Polls::Sampling {
             // A window that a pressure event opened keeps all its rules.
             let over = |event| now.millis_since(event) > t.psi_window_size_ms;
-            self.after_kswapd_wake =
-                state != Exhaustion::Far && self.last_pressure.is_none_or(over);
+            let follows = state != Exhaustion::Far && self.last_pressure.is_none_or(over);
+            self.polls = if follows { Polls::KswapdWake } else { Polls::Window };
         }
         if let Look::Taken { hurry, watch, .. } = &mut self.look {
             *hurry |= state != Exhaustion::Far;

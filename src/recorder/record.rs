@@ -152,12 +152,15 @@ pub enum Input {
     Minfree(MinfreeTable),
     /// Whether the kernel tells of every change of the zones' watermarks from now on.
     WatermarkChangesAreTold(bool),
+    /// Whether there are no pressure events from now on, and memory is sampled instead.
+    PressureIsSampled(bool),
 }
 
 coded_enum!(Input, "input" {
     0 => WatermarksChanged,
     1 => Minfree(table),
     2 => WatermarkChangesAreTold(told),
+    3 => PressureIsSampled(sampled),
 });
 
 /// A registered process.

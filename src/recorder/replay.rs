@@ -87,6 +87,7 @@ impl<F: Fn(&mut Tunables)> Replayer<F> {
                     Input::WatermarkChangesAreTold(told) => {
                         policy.watermark_changes_are_told(told);
                     }
+                    Input::PressureIsSampled(sampled) => policy.pressure_is_sampled(sampled),
                 }
             }
             // What the decision saw in between is not known: wait for the next checkpoint.

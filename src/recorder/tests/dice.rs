@@ -214,6 +214,7 @@ choose! {
     Input: |dice| [
         Self::WatermarksChanged,
         Self::WatermarkChangesAreTold(bool::roll(dice)),
+        Self::PressureIsSampled(bool::roll(dice)),
         Self::Minfree(MinfreeTable::from_pairs((0..6).map(|_| (i32::roll(dice), i32::roll(dice))))),
     ]
     Removal: |dice| [Self::Exited, Self::Killed, Self::Asked, Self::PassedOver]
@@ -309,6 +310,7 @@ impl Roll for Policy {
         let mut policy = Self::new(PageSize::roll(dice));
         let tunables = Settings::roll(dice).tunables;
         policy.set_minfree(MinfreeTable::from_pairs([(i32::roll(dice), i32::roll(dice))]));
+        policy.pressure_is_sampled(bool::roll(dice));
         for _ in 0..dice.below(6) {
             let (trigger, now) = (Trigger::roll(dice), MonoTime::roll(dice));
             let pending = dice.one(&[None, Some(now)]);
