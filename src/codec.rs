@@ -309,19 +309,20 @@ impl Coded for OomScoreAdj {
 }
 
 /// Makes a structure [`Coded`] as its fields in the order given. One that is left out does not
-/// compile.
+/// compile. Those `without` which it is coded have their default afterwards: they were added later,
+/// and are kept at the end of the record.
 macro_rules! coded_struct {
-    ($type:ty { $($field:ident),* $(,)? }) => {
+    ($type:ty { $($field:ident),* $(,)? } $(without { $($later:ident),* })?) => {
         impl $crate::codec::Coded for $type {
             fn put(&self, out: &mut $crate::codec::Writer<'_>) {
-                let Self { $($field),* } = self;
+                let Self { $($field,)* $($($later: _),*)? } = self;
                 $($crate::codec::Coded::put($field, out);)*
             }
             fn take(
                 from: &mut $crate::codec::Reader<'_>,
             ) -> Result<Self, $crate::codec::CodecError> {
                 $(let $field = $crate::codec::Coded::take(from)?;)*
-                Ok(Self { $($field),* })
+                Ok(Self { $($field,)* $($($later: Default::default()),*)? })
             }
         }
     };

@@ -14,8 +14,8 @@ use crate::units::Pages;
 
 use super::poller::LONG_MS;
 use super::watermark;
+use super::Reclaim;
 use super::Signals;
-use super::Wmark;
 
 /// From this many high watermarks of reclaimable memory down it is watched closely.
 const NEAR: i64 = 4;
@@ -33,21 +33,30 @@ pub(super) enum Exhaustion {
     Far,
     /// Below the low watermark, with little left to reclaim.
     Near,
+    /// As `Here`, but only by watermarks that the kernel has boosted for a moment.
+    Boosted,
     /// Below the low watermark; what is left would not lift free memory over the high one.
     Here,
 }
 
 /// Judges by the file cache and the free swap as the kernel counts it: the estimate that the
 /// rules use is for compressed swap and too low for a disk, where reclaim still gets somewhere.
-pub(super) fn look(signals: &Signals, swap_free: Pages) -> Exhaustion {
+///
+/// Boosted watermarks count for watching. For the end of memory they count once nobody but kswapd
+/// could take the boost back, and kswapd is not at it: below a min watermark, boosted or not, an
+/// allocation that reclaims nothing is followed by the OOM killer.
+pub(super) fn look(signals: &Signals, swap_free: Pages, unboosted: &Watermarks) -> Exhaustion {
     let left = signals.file_cache + swap_free;
-    let high = signals.watermarks.high;
-    if signals.wmark >= Wmark::High || left >= Pages(high.get().saturating_mul(NEAR)) {
+    let end = |marks: &Watermarks| signals.free < marks.low && left < marks.high;
+    let Signals { free, watermarks: marks, reclaim, .. } = *signals;
+    if free >= marks.low || left >= Pages(marks.high.get().saturating_mul(NEAR)) {
         Exhaustion::Far
-    } else if left >= high {
+    } else if left >= marks.high {
         Exhaustion::Near
-    } else {
+    } else if end(unboosted) || (free < marks.min && reclaim != Reclaim::Kswapd) {
         Exhaustion::Here
+    } else {
+        Exhaustion::Boosted
     }
 }
 

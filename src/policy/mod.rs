@@ -49,6 +49,7 @@ pub use verdict::Trigger;
 pub use verdict::Verdict;
 pub use verdict::Wmark;
 pub use wakeup::WakeupInfo;
+pub use watermark::Unboosted;
 pub use why::Why;
 
 #[cfg(test)]

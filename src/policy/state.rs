@@ -13,6 +13,7 @@ use super::verdict::vendor_cause;
 use super::wakeup::Wakeups;
 use super::watermark;
 use super::watermark::Remembered;
+use super::watermark::Unboosted;
 use super::Admission;
 use super::Cause;
 use super::Facts;
@@ -61,6 +62,8 @@ pub struct Policy {
     polls: Polls,
     vigil: Vigil,
     look: Look,
+    /// None in a recording of a daemon that did not tell boosted watermarks from others.
+    unboosted: Option<Unboosted>,
 }
 
 /// What timed looks follow.
@@ -107,7 +110,7 @@ coded_struct!(Policy {
     polls,
     vigil,
     look,
-});
+} without { unboosted });
 coded_enum!(Polls, "kind of timed looks" { 0 => Window, 1 => KswapdWake, 2 => Sampling });
 coded_enum!(Look, "end of a look" {
     0 => Ignored,
@@ -136,6 +139,7 @@ impl Policy {
             polls: Polls::Window,
             vigil: Vigil::default(),
             look: Look::Ignored,
+            unboosted: Some(Unboosted::default()),
         }
     }
 
@@ -293,6 +297,19 @@ impl Policy {
     /// The zones' watermarks have changed, or may have.
     pub fn watermarks_changed(&mut self) {
         self.watermarks.have_changed();
+        if let Some(unboosted) = &mut self.unboosted {
+            unboosted.forget();
+        }
+    }
+
+    /// What a checkpoint holds beside the coded form of this, which had no place for it at first.
+    pub(crate) const fn added(&self) -> Option<Unboosted> {
+        self.unboosted
+    }
+
+    /// Takes [`Self::added`] back from a checkpoint.
+    pub(crate) fn add(&mut self, added: Option<Unboosted>) {
+        self.unboosted = added;
     }
 
     /// Derives the signals. None if nothing was reclaimed or refaulted since the last look, so
@@ -317,6 +334,9 @@ impl Policy {
         self.prev_refault = vmstat.refault;
         let (percent, max_thrashing) = thrashing.look(now, vmstat, t);
         let watermarks = self.watermarks.refresh(sample.watermarks, now);
+        if let (Some(unboosted), Some(read)) = (&mut self.unboosted, &sample.watermarks) {
+            unboosted.learn(read);
+        }
         let free = watermark::free(meminfo);
         let limit = t.stall_limit_critical.saturating_mul(100);
         let mut signals = Signals {
@@ -373,7 +393,7 @@ impl Policy {
         if !self.follows_kswapd(trigger) {
             return;
         }
-        let state = exhaustion::look(signals, swap_free);
+        let state = self.exhaustion(signals, swap_free);
         signals.exhausted = state == Exhaustion::Here;
         if woken && self.polls != Polls::Sampling {
             // A window that a pressure event opened keeps all its rules.
@@ -383,8 +403,13 @@ impl Policy {
         }
         if let Look::Taken { hurry, watch, .. } = &mut self.look {
             *hurry |= state != Exhaustion::Far;
-            *watch = signals.exhausted || (woken && state == Exhaustion::Near);
+            *watch = state >= Exhaustion::Boosted || (woken && state == Exhaustion::Near);
         }
+    }
+
+    fn exhaustion(&self, signals: &Signals, swap_free: Pages) -> Exhaustion {
+        let unboosted = self.unboosted.unwrap_or_default().or(signals.watermarks);
+        exhaustion::look(signals, swap_free, &unboosted)
     }
 
     /// The first rule that applies, or who else decides instead of the rules.
@@ -408,10 +433,15 @@ impl Policy {
             return Some(Cause { reason, min_adj, cut_thrashing_limit: false });
         }
         if self.follows_kswapd(trigger) {
-            if !signals.exhausted {
-                return None;
+            let mut cause = match self.exhaustion(signals, sample.meminfo.swap_free) {
+                Exhaustion::Far | Exhaustion::Near => return None,
+                Exhaustion::Boosted | Exhaustion::Here => {
+                    self.first_match(signals, t, Rule::is_about_watermarks)
+                }
+            };
+            if let (Some(cause), false) = (&mut cause, signals.exhausted) {
+                cause.min_adj = OomScoreAdj::ABOVE_PERCEPTIBLE;
             }
-            let cause = self.first_match(signals, t, Rule::is_about_watermarks);
             if let (Some(_), Look::Taken { hurry, .. }) = (cause, &mut self.look) {
                 // If the kill is made, the next look is near anyway; if nobody could be killed,
                 // there is no hurry.

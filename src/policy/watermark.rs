@@ -3,6 +3,10 @@
 use super::Wmark;
 use crate::clock::MonoTime;
 use crate::codec::coded_struct;
+use crate::codec::CodecError;
+use crate::codec::Coded;
+use crate::codec::Reader;
+use crate::codec::Writer;
 use crate::kernel::Meminfo;
 use crate::kernel::Watermarks;
 use crate::units::Pages;
@@ -54,6 +58,48 @@ impl Remembered {
             *self = Self { marks, read_at: now, outdated: false, told: self.told };
         }
         self.marks
+    }
+}
+
+/// The watermarks as they are without a boost.
+///
+/// After memory fragments (`watermark_boost_factor`) the kernel raises the marks of a zone by up to
+/// one and a half times its high one, usually until kswapd has made a round. What it prints includes
+/// that. All three marks rise alike, so the lowest read are right until the distances between them
+/// change, or the kernel says that the marks do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unboosted(Watermarks);
+
+impl Coded for Unboosted {
+    fn put(&self, out: &mut Writer<'_>) {
+        self.0.put(out);
+    }
+    fn take(from: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Watermarks::take(from).map(Self)
+    }
+}
+
+impl Unboosted {
+    /// Learns from marks just read.
+    pub(super) fn learn(&mut self, read: &Watermarks) {
+        let spread = |marks: &Watermarks| (marks.low - marks.min, marks.high - marks.low);
+        if self.0.high == Pages::ZERO || spread(read) != spread(&self.0) || read.low < self.0.low {
+            self.0 = *read;
+        }
+    }
+
+    /// What was learned holds no longer.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The marks; `read` if none were learned.
+    pub(super) fn or(self, read: Watermarks) -> Watermarks {
+        if self.0.high == Pages::ZERO {
+            read
+        } else {
+            self.0
+        }
     }
 }
 

@@ -13,7 +13,10 @@ use super::status::Status;
 use crate::clock::MonoTime;
 use crate::codec::coded_enum;
 use crate::codec::coded_struct;
+use crate::codec::CodecError;
 use crate::codec::Coded;
+use crate::codec::Reader;
+use crate::codec::Writer;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::policy::MinfreeTable;
 use crate::policy::Policy;
@@ -141,7 +144,21 @@ pub struct Checkpoint {
     pub poller: Poller,
 }
 
-coded_struct!(Checkpoint { policy, poller });
+impl Coded for Checkpoint {
+    fn put(&self, out: &mut Writer<'_>) {
+        self.policy.put(out);
+        self.poller.put(out);
+        self.policy.added().put(out);
+    }
+
+    fn take(from: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let mut policy = Policy::take(from)?;
+        let poller = Poller::take(from)?;
+        // That of an older daemon ends here.
+        policy.add(if from.rest().is_empty() { None } else { Coded::take(from)? });
+        Ok(Self { policy, poller })
+    }
+}
 
 /// Something that reached the decision beside looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

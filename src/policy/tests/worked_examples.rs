@@ -215,3 +215,22 @@ fn a_failed_reading_keeps_a_poll_window_going_but_opens_none() {
     machine.policy.read_failed(MEDIUM);
     assert_eq!(machine.plan(MEDIUM), (PollRequest::Start, Some(10)));
 }
+
+#[test]
+fn watermarks_that_the_kernel_has_raised_for_good_are_no_boost() {
+    for told in [false, true] {
+        let mut machine = Machine::new(Tunables::default());
+        machine.sample.vmstat.nr_active_file = 0;
+        machine.sample.vmstat.nr_inactive_file = 2999;
+        let marks = machine.sample.watermarks.as_mut().unwrap();
+        for mark in [&mut marks.min, &mut marks.low, &mut marks.high] {
+            *mark += Pages(1500);
+        }
+        machine.sample.meminfo.free = Pages(3499);
+        if told {
+            machine.policy.watermarks_changed();
+        }
+        let cause = machine.look(10_100, Trigger::KswapdWake).cause.unwrap();
+        assert_eq!(cause.min_adj.get(), if told { 0 } else { 201 });
+    }
+}
