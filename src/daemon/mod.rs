@@ -58,6 +58,7 @@ use crate::sys::signal::SignalFd;
 use crate::units::PageSize;
 use anyhow::Context;
 use opening::Opening;
+use opening::Retry;
 use reactor::Reactor;
 use reactor::Token;
 use schedule::Schedule;
@@ -91,6 +92,7 @@ pub struct Daemon {
     pressure: Option<psi::Source>,
     memevents: Option<MemEvents>,
     opening: Option<Opening>,
+    reopening: Retry,
     reclaim: ReclaimTracker,
     schedule: Schedule,
     sampler: Sampler,
@@ -184,6 +186,7 @@ impl Daemon {
             pressure: None,
             memevents: None,
             opening: None,
+            reopening: Retry::default(),
             reclaim: ReclaimTracker::default(),
             schedule: Schedule::new(),
             sampler,
@@ -329,7 +332,8 @@ impl Daemon {
         let target = self.clients.target_due().map(|at| until(now, at));
         let status = self.status_due().map(|at| until(now, at));
         let sizes = self.searcher.is_reading_ahead().then_some(READ_AHEAD_EVERY_MS);
-        [look, kill, target, status, sizes].into_iter().flatten().min()
+        let memevents = self.reopening.due().map(|at| until(now, at));
+        [look, kill, target, status, sizes, memevents].into_iter().flatten().min()
     }
 
     fn kill_timeout_in(&self, now: MonoTime) -> Option<i64> {
@@ -342,6 +346,9 @@ impl Daemon {
         let now = MonoTime::now();
         if self.clients.target_due().is_some_and(|at| at <= now) {
             self.apply_target(now);
+        }
+        if self.reopening.due().is_some_and(|at| at <= now) {
+            self.open_memevents();
         }
     }
 
@@ -400,6 +407,7 @@ impl Daemon {
         if self.memevents.is_some() || self.opening.is_some() {
             return;
         }
+        self.reopening.stop();
         let opening = Opening::start(SCARCITY_SPACING_MS).and_then(|opening| {
             self.reactor.add(&opening, Token::MemEventsOpened)?;
             Ok(opening)
@@ -430,7 +438,14 @@ impl Daemon {
                 Err(error) => log::warn!("reclaim events are not waited for: {error}"),
             },
             Some(Err(error)) => {
-                log::info!("reclaim: told by vmstat's counters; {error}");
+                if self.reopening.is_again() && error.is_worth_retrying() {
+                    log::debug!("reclaim: still told by vmstat's counters; {error}");
+                } else {
+                    log::info!("reclaim: told by vmstat's counters; {error}");
+                }
+                if error.is_worth_retrying() {
+                    self.reopening.later(MonoTime::now());
+                }
             }
             None => {}
         }

@@ -3,6 +3,7 @@
 //! Attaching BPF programs waits for the kernel's grace periods, tens of milliseconds; the loop must
 //! not wait with it.
 
+use crate::clock::MonoTime;
 use crate::kernel::memevents::MemEvents;
 use crate::kernel::memevents::OpenError;
 use crate::sys::sched;
@@ -48,5 +49,61 @@ impl Opening {
 impl AsFd for Opening {
     fn as_fd(&self) -> BorrowedFd<'_> {
         (*self.bell).as_fd()
+    }
+}
+
+/// When opening is tried again, as the boot loader of BPF programs may yet put them in their place.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Retry {
+    due: Option<MonoTime>,
+    /// The pause before the attempt that is due, ms.
+    pause_ms: i64,
+}
+
+impl Retry {
+    /// Shortest and longest pause, ms. A loader is late by seconds; on releases without these
+    /// programs it never comes, and an attempt is a few failing calls.
+    const PAUSE_MS: (i64, i64) = (10_000, 300_000);
+
+    /// Another attempt has failed: one more, each after twice the pause of the last.
+    pub(super) fn later(&mut self, now: MonoTime) {
+        let (shortest, longest) = Self::PAUSE_MS;
+        self.pause_ms = self.pause_ms.saturating_mul(2).clamp(shortest, longest);
+        self.due = Some(now.plus_millis(self.pause_ms));
+    }
+
+    /// An attempt begins, or none is needed any more.
+    pub(super) fn stop(&mut self) {
+        self.due = None;
+    }
+
+    /// Whether an attempt has failed before.
+    pub(super) const fn is_again(&self) -> bool {
+        self.pause_ms > 0
+    }
+
+    /// When the next attempt is due; None while none is.
+    pub(super) const fn due(&self) -> Option<MonoTime> {
+        self.due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_are_ten_seconds_apart_at_first_and_five_minutes_in_the_end() {
+        let mut retry = Retry::default();
+        assert_eq!((retry.due(), retry.is_again()), (None, false));
+        let mut now = MonoTime::from_millis(5000);
+        for seconds in [10, 20, 40, 80, 160, 300, 300] {
+            retry.later(now);
+            let due = retry.due().unwrap();
+            assert_eq!(due.millis_since(now), seconds * 1000);
+            retry.stop();
+            assert_eq!((retry.due(), retry.is_again()), (None, true));
+            now = due;
+        }
     }
 }
