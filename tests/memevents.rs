@@ -105,6 +105,8 @@ fn direct_reclaim_events_match_the_kernels_own_counters() {
     assert!(heard.kswapd_wakes > 0 || heard.begins > 0, "memory is exhausted");
     assert!(heard.wake_ups > 0, "and that is worth waking up for");
     assert_eq!(events.unexpected(), 0);
+    // Our own ring has room for all of it. AOSP's holds 42 records, and then none can be counted.
+    assert!(heard.losses == 0 || !events.is_stamped(), "{heard:?}");
     if heard.losses == 0 {
         assert_eq!(heard.begins, heard.ends);
         assert_eq!(heard.begins, stalls);
