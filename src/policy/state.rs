@@ -325,7 +325,9 @@ impl Policy {
         }
         let swap = Swap::look(meminfo, t);
         let (reclaim, direct_reclaim_ms) = self.reclaim.look(now, vmstat, sample.reclaim.as_ref());
-        self.look = Look::Taken { reclaim, hurry: swap.is_low, watch: false };
+        // Levels are looked at 10 ms apart: so AOSP does.
+        let hurry = swap.is_low || by_minfree(t);
+        self.look = Look::Taken { reclaim, hurry, watch: false };
         self.vigil.look(sample, &self.watermarks.with(sample.watermarks), self.page);
         let quiet = reclaim == Reclaim::None && vmstat.refault == self.prev_refault;
         if quiet && may_rest {
