@@ -102,7 +102,7 @@ fn under_pressure_apps_die_one_by_one_from_the_highest_adj_down_and_each_death_i
 
     if kernel_tells_exit() {
         for (_, app) in &apps {
-            let text = format!("Proven: '{}' ({}) was ended by our SIGKILL", app.name, app.pid());
+            let text = format!("Proven: '{}' ({}) was ended by SIGKILL", app.name, app.pid());
             daemon.log.wait_for(1, &text);
         }
     }
@@ -264,9 +264,7 @@ fn a_victim_that_cannot_die_costs_one_timeout_and_then_the_next_one_dies() {
     daemon.log.wait_for(1, &format!("({pid})"));
     daemon.log.wait_for(2, "Process got killed in ");
     if kernel_tells_exit() {
-        daemon
-            .log
-            .wait_for(1, &format!("Proven: 'com.example.held' ({pid}) was ended by our SIGKILL"));
+        daemon.log.wait_for(1, &format!("Proven: 'com.example.held' ({pid}) was ended by SIGKILL"));
     }
 }
 

@@ -104,6 +104,7 @@ impl Daemon {
     pub(super) fn start_search(&mut self, min_adj: OomScoreAdj, meminfo: &Meminfo) {
         let swap_used = (meminfo.swap_total - meminfo.swap_free).to_kib(self.page);
         self.searcher.know(self.sampler.page_counters());
+        self.searcher.leave_out(self.killer.dying());
         self.searcher.start(min_adj, self.tunables.kill_heaviest_task, swap_used);
     }
 

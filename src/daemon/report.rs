@@ -48,7 +48,7 @@ pub fn log_proof(flight: &Flight, outcome: Option<Outcome>) {
     let steps = Steps(&flight.moments);
     match outcome {
         Some(Outcome::Killed) => {
-            log::info!("Proven: '{name}' ({pid}) was ended by our SIGKILL; {steps}");
+            log::info!("Proven: '{name}' ({pid}) was ended by SIGKILL; {steps}");
         }
         Some(Outcome::Otherwise(exit)) => {
             log::info!("Proven: '{name}' ({pid}) had left by {exit} before our SIGKILL; {steps}");

@@ -31,6 +31,11 @@ impl Dying {
         self.0.push((victim.pid, pidfd));
     }
 
+    /// The ids of those that have not exited.
+    pub fn pids(&self) -> impl Iterator<Item = i32> + '_ {
+        self.0.iter().filter(|(_, pidfd)| !pidfd.has_exited()).map(|(pid, _)| *pid)
+    }
+
     pub fn has(&self, pid: i32) -> bool {
         self.0.iter().any(|(of, pidfd)| *of == pid && !pidfd.has_exited())
     }

@@ -26,9 +26,9 @@ pub struct Moments {
 /// How a kill ended, as far as the kernel tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// By our SIGKILL.
+    /// By SIGKILL. The kernel does not tell whose; ours was on its way.
     Killed,
-    /// By another signal, or on its own, just before ours could act.
+    /// By another signal, or on its own, just before SIGKILL could act.
     Otherwise(Exit),
 }
 
@@ -122,7 +122,7 @@ pub struct Ledger {
     total: u32,
     /// Kills whose exit was seen.
     pub exits: u32,
-    /// Kills that the kernel said our SIGKILL ended.
+    /// Kills that the kernel said SIGKILL ended.
     pub proven: u32,
     /// Waits that ended with kill_timeout_ms.
     pub timeouts: u32,

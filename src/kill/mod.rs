@@ -200,6 +200,13 @@ impl Killer {
         on_watch || self.dying.has(pid)
     }
 
+    /// The ids of those that were signalled and have not been seen to exit.
+    pub fn dying(&self) -> impl Iterator<Item = i32> + '_ {
+        let on_watch = self.flights.iter().flatten();
+        let on_watch = on_watch.filter(|flight| flight.moments.exited.is_none());
+        on_watch.map(|flight| flight.victim.pid).chain(self.dying.pids())
+    }
+
     /// Raises, signals and hands to the reaper. The victim is then waited for. `threads` is where
     /// the list of its threads is.
     ///
@@ -247,7 +254,9 @@ impl Killer {
         let place = self.free_place();
         let ticket = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1).max(1);
-        let (pid, may_be_frozen, at) = (victim.pid, victim.state == b'D', moments.signalled);
+        // Of one whose leader has left, nobody sees what its threads do.
+        let may_be_frozen = matches!(victim.state, b'D' | b'Z');
+        let (pid, at) = (victim.pid, moments.signalled);
         self.reaper.hand_over(place, &pidfd, Signalled { pid, ticket, may_be_frozen, at });
         self.ledger.count_kill(victim.adj, &moments);
         let flight = Flight { victim, cause, moments, pidfd, ticket, timed_out: false };

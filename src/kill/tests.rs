@@ -79,6 +79,7 @@ fn a_victim_that_makes_room_for_others_is_known_as_dying_until_it_has_exited() {
     assert!(killer.flight(first.unwrap()).is_none());
     killer.let_go(evicted);
     assert!(apps.iter().all(|app| killer.is_dying(app.pid())));
+    assert!(apps.iter().all(|app| killer.dying().any(|pid| pid == app.pid())));
     let pid = apps[0].pid();
     let refused = killer.kill(
         Threads::In(&ProcDir::open(Path::new("/proc")).unwrap()),

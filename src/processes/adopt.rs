@@ -12,6 +12,7 @@ use super::Pid;
 use super::Registry;
 use crate::clock::MonoTime;
 use crate::kernel::process::ProcDir;
+use crate::kernel::process::ProcError;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::units::Pages;
 use rustix::time::ClockId;
@@ -21,6 +22,12 @@ use std::fmt;
 /// How many of the best are kept of one walk over `/proc`. When all of them have been tried, the
 /// next walk finds those that come after.
 const KEPT: usize = 16;
+
+/// How many dying processes are left out: more than can be on watch and in memory of it.
+const DYING: usize = 64;
+
+/// How often the line of ancestors is followed anew when one of them leaves meanwhile.
+const TRIES: usize = 4;
 
 /// How far up the line of ancestors is followed.
 const ANCESTORS: usize = 64;
@@ -89,7 +96,14 @@ pub struct Adopter {
     walked: bool,
     min_adj: OomScoreAdj,
     by_size: bool,
+    /// The ancestors as they were last found.
+    line: Option<Line>,
+    /// Victims that have not exited; 0 where there is none.
+    dying: [i32; DYING],
 }
+
+/// Ids of ancestors, from the parent up; unused places hold 0.
+type Line = [i32; ANCESTORS];
 
 impl Adopter {
     /// Ready to walk over `/proc`.
@@ -114,6 +128,8 @@ impl Adopter {
             walked: false,
             min_adj: OomScoreAdj::MAX,
             by_size: false,
+            line: None,
+            dying: [0; DYING],
         })
     }
 
@@ -125,6 +141,13 @@ impl Adopter {
         self.walked = false;
         self.min_adj = min_adj.max(OomScoreAdj::FOREGROUND);
         self.by_size = by_size;
+    }
+
+    /// Leaves these out of the walks from now on. Nothing is opened of them: that may hold memory
+    /// back which they are about to free.
+    pub(super) fn leave_out(&mut self, dying: impl Iterator<Item = i32>) {
+        self.dying = [0; DYING];
+        self.dying.iter_mut().zip(dying).for_each(|(to, from)| *to = from);
     }
 
     /// The best one not taken yet.
@@ -150,11 +173,12 @@ impl Adopter {
     fn walk(&mut self, registry: &Registry, proc: &ProcDir, scale: &Scale) {
         self.walked = true;
         self.more = false;
-        let ancestors = self.ancestors(proc);
+        // Without knowing whom to spare nobody is taken.
+        let Some(ancestors) = self.ancestors(proc) else { return };
         let asleep = suspended();
         // A torn walk serves with what it found.
         let _ = proc.processes(|pid| {
-            if pid != self.own && !ancestors.contains(&pid) {
+            if pid != self.own && !ancestors.contains(&pid) && !self.dying.contains(&pid) {
                 if let Some(pid) = Pid::new(pid) {
                     if registry.by_pid(pid).is_none() {
                         if let Some(found) = self.look_at(pid, proc, scale, asleep) {
@@ -230,20 +254,37 @@ impl Adopter {
         }
     }
 
-    /// Ids of the ancestors, from the parent up; unused places hold 0. Read anew for each walk: a
-    /// parent that exits leaves its children to another.
-    fn ancestors(&self, proc: &ProcDir) -> [i32; ANCESTORS] {
-        let mut line = [0; ANCESTORS];
-        let mut pid = self.own;
-        for ancestor in &mut line {
-            pid = proc.stat(pid).map_or(0, |stat| stat.ppid);
-            if pid <= 1 {
-                break;
+    /// The ancestors. Read anew for each walk: a parent that exits leaves its children to another.
+    /// When they cannot be read just now, for want of memory or descriptors, those found last serve:
+    /// whoever takes an ancestor's children over is an ancestor too.
+    fn ancestors(&mut self, proc: &ProcDir) -> Option<Line> {
+        for _ in 0..TRIES {
+            match follow(proc, self.own) {
+                Ok(line) => {
+                    self.line = Some(line);
+                    break;
+                }
+                // One of them has left in this very moment.
+                Err(ProcError::Gone) => {}
+                Err(_) => break,
             }
-            *ancestor = pid;
         }
-        line
+        self.line
     }
+}
+
+/// The line of ancestors, up to init, which is left out.
+fn follow(proc: &ProcDir, own: i32) -> Result<Line, ProcError> {
+    let mut line = [0; ANCESTORS];
+    let mut pid = own;
+    for ancestor in &mut line {
+        pid = proc.stat(pid)?.ppid;
+        if pid <= 1 {
+            break;
+        }
+        *ancestor = pid;
+    }
+    Ok(line)
 }
 
 /// Nanoseconds that this machine has been suspended: start times count them, CLOCK_MONOTONIC
@@ -297,6 +338,66 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn ancestors_that_cannot_be_read_just_now_are_those_found_last_or_nobody_is_taken() {
+        let root = std::env::temp_dir().join(format!("lmkd-ancestors-{}", std::process::id()));
+        let parent_of = |pid: i32, parent: i32| {
+            let stat = format!("{pid} (x) S {parent} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 1 2\n");
+            std::fs::create_dir_all(root.join(pid.to_string())).unwrap();
+            std::fs::write(root.join(format!("{pid}/stat")), stat).unwrap();
+            std::fs::write(root.join(format!("{pid}/oom_score_adj")), "900\n").unwrap();
+            std::fs::write(root.join(format!("{pid}/statm")), "9 9 0\n").unwrap();
+        };
+        for (pid, parent) in [(50, 40), (40, 30), (30, 1), (60, 1)] {
+            parent_of(pid, parent);
+        }
+        let proc = ProcDir::open(&root).unwrap();
+        let registry = Registry::with_capacity(0);
+        let scale = Scale::new(PageSize::SMALL);
+        let found = |adopter: &mut Adopter| {
+            adopter.start(OomScoreAdj::FOREGROUND, false);
+            let mut found = Vec::new();
+            while let Some(stranger) = adopter.peek(&registry, &proc, &scale) {
+                found.push(stranger.pid.get());
+                adopter.pop();
+            }
+            found
+        };
+        let mut adopter = Adopter { own: 50, only_uid: None, ..Adopter::new().unwrap() };
+        let mut ignorant = Adopter { own: 50, only_uid: None, ..Adopter::new().unwrap() };
+        assert_eq!(found(&mut adopter), [60]);
+        // A file that cannot be read, as when memory or descriptors have run out.
+        std::fs::remove_file(root.join("40/stat")).unwrap();
+        std::fs::create_dir(root.join("40/stat")).unwrap();
+        assert_eq!(found(&mut adopter), [60]);
+        assert_eq!(found(&mut ignorant), [0; 0]);
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_opened_of_those_that_are_dying() {
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let adj = OomScoreAdj::new(954).unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "954").unwrap();
+        let pid = child.id().cast_signed();
+        let mut adopter = Adopter::new().unwrap();
+        let mut found = |dying: &[i32]| {
+            adopter.leave_out(dying.iter().copied());
+            adopter.start(adj, false);
+            let (registry, scale) = (Registry::with_capacity(0), Scale::new(PageSize::SMALL));
+            let mut found = false;
+            while let Some(stranger) = adopter.peek(&registry, &proc, &scale) {
+                found |= stranger.pid.get() == pid;
+                adopter.pop();
+            }
+            found
+        };
+        assert!(found(&[]) && !found(&[7, pid]) && found(&[7]));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

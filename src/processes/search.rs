@@ -135,6 +135,14 @@ impl Searcher {
         self.counters = counters;
     }
 
+    /// Victims that have not exited, which the searches from now on do not take for processes that
+    /// nobody registered.
+    pub fn leave_out(&mut self, dying: impl Iterator<Item = i32>) {
+        if let Some(adopter) = &mut self.adopter {
+            adopter.leave_out(dying);
+        }
+    }
+
     /// Begins a new search from adj 1000 down to `min_adj`, never below 0. `by_size` takes the
     /// heaviest of every adj; `swap_used` is all that is swapped out.
     pub fn start(&mut self, min_adj: OomScoreAdj, by_size: bool, swap_used: Kib) {

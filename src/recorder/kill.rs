@@ -67,7 +67,7 @@ pub enum Step {
     },
     /// It has exited.
     Exited,
-    /// The kernel says that our SIGKILL ended it.
+    /// The kernel says that SIGKILL ended it.
     Proven,
     /// The kernel says that it had ended otherwise before.
     Otherwise(Exit),

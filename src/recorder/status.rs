@@ -36,7 +36,7 @@ pub struct Status {
     pub by_reason: Few<(KillReason, u32), 16>,
     /// Kills whose exit was seen.
     pub exits: u32,
-    /// Kills that the kernel said our SIGKILL ended.
+    /// Kills that the kernel said SIGKILL ended.
     pub proven: u32,
     /// Waits that ended with kill_timeout_ms.
     pub timeouts: u32,

@@ -235,7 +235,7 @@ Time line:
      4.19ms  SIGKILL sent
     20.00ms  its memory is back (process_mrelease)
     34.00ms  exited: the pidfd turned readable
-    35.00ms  proven: the kernel says that our SIGKILL ended it
+    35.00ms  proven: the kernel says that SIGKILL ended it
 ";
     let file = one_kill();
     assert_eq!(file.ask(&["explain"]).unwrap(), expected);

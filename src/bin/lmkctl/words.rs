@@ -115,7 +115,7 @@ impl fmt::Display for Meaning {
                 f.write_str("not exited within kill_timeout_ms; the next may be chosen")
             }
             Step::Exited => f.write_str("exited: the pidfd turned readable"),
-            Step::Proven => f.write_str("proven: the kernel says that our SIGKILL ended it"),
+            Step::Proven => f.write_str("proven: the kernel says that SIGKILL ended it"),
             Step::Otherwise(exit) => write!(f, "the kernel says that it had ended before: {exit}"),
             Step::Untold => f.write_str("this kernel does not tell how it ended (Linux 6.15 does)"),
         }

@@ -284,7 +284,7 @@ fn end_in_words(step: Step) -> String {
         }
         Step::TimedOut { memory_back: false } => "not within kill_timeout_ms".to_owned(),
         Step::Exited => "exited".to_owned(),
-        Step::Proven => "the kernel says that this signal ended it".to_owned(),
+        Step::Proven => "the kernel says that SIGKILL ended it".to_owned(),
         Step::Otherwise(exit) => format!("it had ended otherwise before: {exit:?}"),
         Step::Untold => "exited; this kernel does not tell how".to_owned(),
     }
