@@ -16,18 +16,20 @@ use std::process::ExitCode;
 
 /// Arguments or settings that are not understood.
 const WRONG_USAGE: u8 = 2;
+/// A request that was refused, or reached nobody: AOSP's -1.
+const REFUSED: u8 = 255;
 
 fn main() -> ExitCode {
     lmkd::logging::init(false);
     let mode = match config::parse_arguments(std::env::args_os().skip(1)) {
         Ok(mode) => mode,
-        Err(error) => return wrong_usage(&error, config::USAGE),
+        Err(error) => return wrong_usage(&error),
     };
     match mode {
         Mode::Run(options) => {
             // Before anything is touched: what the operator got wrong is said at once.
             if let Err(error) = Properties::new(&options.set, options.props.as_deref()) {
-                return wrong_usage(&error, "");
+                return wrong_usage(&error);
             }
             exit(Daemon::run(options).map(|()| true).map_err(|error| format!("{error:#}")))
         }
@@ -36,9 +38,9 @@ fn main() -> ExitCode {
             if let Err(error) = SystemProperties.set("lmkd.reinit", "") {
                 log::warn!("lmkd.reinit cannot be reset: {error}");
             }
-            exit(reinit(socket))
+            exit_or(ExitCode::from(REFUSED), reinit(socket))
         }
-        Mode::BootCompleted { socket } => exit(boot_completed(socket)),
+        Mode::BootCompleted { socket } => exit_or(ExitCode::from(REFUSED), boot_completed(socket)),
         Mode::Help => exit(print(config::USAGE.as_bytes())),
         Mode::HelpTunables => {
             let mut text = Vec::new();
@@ -76,17 +78,21 @@ fn print(text: &[u8]) -> std::io::Result<bool> {
 }
 
 fn exit<E: Display>(result: Result<bool, E>) -> ExitCode {
+    exit_or(ExitCode::FAILURE, result)
+}
+
+fn exit_or<E: Display>(failure: ExitCode, result: Result<bool, E>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(false) => failure,
         Err(error) => {
             log::error!("{error}");
-            ExitCode::FAILURE
+            failure
         }
     }
 }
 
-fn wrong_usage(error: &dyn Display, usage: &str) -> ExitCode {
-    eprint!("lmkd: {error}\n{usage}");
+fn wrong_usage(error: &dyn Display) -> ExitCode {
+    eprint!("lmkd: {error}\n{}", config::USAGE);
     ExitCode::from(WRONG_USAGE)
 }

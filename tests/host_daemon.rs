@@ -62,7 +62,9 @@ fn wrong_arguments_end_it_with_2_and_name_what_is_wrong() {
     ] {
         let output = lmkd(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
-        assert!(said(&output).contains(named), "{args:?}: {}", said(&output));
+        let said = said(&output);
+        let (first, usage) = said.split_once('\n').unwrap();
+        assert!(first.contains(named) && usage.starts_with("usage: lmkd"), "{args:?}: {said}");
     }
 }
 
@@ -85,16 +87,32 @@ fn a_second_daemon_does_not_take_the_socket_of_the_first() {
 
 #[test]
 fn reinit_and_boot_completed_speak_to_the_running_daemon() {
-    let daemon = Daemon::start(&[]);
+    let dir = host::own_dir();
+    let props = dir.join("props");
+    std::fs::write(&props, "sys.boot_completed=0").unwrap();
+    let daemon = Daemon::start(&[&format!("--props={}", props.display())]);
     let socket = format!("--socket={}", daemon.socket.display());
-    let code = |mode: &str, socket: &str| lmkd(&[mode, socket]).status.code();
-    assert_eq!(code("--reinit", &socket), Some(0));
-    assert_eq!(code("--boot_completed", &socket), Some(0));
-    assert_eq!(code("--boot_completed", &socket), Some(1), "it was completed before");
-    let nobody = "--socket=/no/such/socket";
-    assert_eq!(code("--reinit", nobody), Some(1));
-    assert_eq!(code("--boot_completed", nobody), Some(1));
+    let run = |mode: &str, socket: &str| {
+        let output = lmkd(&[mode, socket]);
+        (output.status.code().unwrap(), said(&output))
+    };
+    let refused = |mode: &str, socket: &str, why: &str| {
+        let (code, said) = run(mode, socket);
+        assert_eq!(code, 255, "{mode}: {said}");
+        assert!(said.contains(why), "{mode}: {said}");
+    };
+    refused("--boot_completed", &socket, "sys.boot_completed not set");
+    std::fs::write(&props, "sys.boot_completed=1").unwrap();
+    assert_eq!(run("--reinit", &socket).0, 0);
+    assert_eq!(run("--boot_completed", &socket).0, 0);
+    refused("--boot_completed", &socket, "knows already");
+    std::fs::write(&props, "kill_timeout_ms=-1").unwrap();
+    refused("--reinit", &socket, "keeps the old");
+    for mode in ["--reinit", "--boot_completed"] {
+        refused(mode, "--socket=/no/such/socket", "/no/such/socket");
+    }
     daemon.raw().barrier();
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
@@ -153,6 +171,22 @@ fn monitors_that_wait_for_the_boot_are_armed_when_a_client_says_so() {
     pressure.rise();
     assert_eq!(app.ended_by(), Some(9));
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_client_that_wants_monitors_too_early_without_end_does_not_fill_the_log() {
+    let args = ["delay_monitors_until_boot=1", "sys.boot_completed=0"];
+    let daemon =
+        Daemon::start(&args.map(|set| format!("--set={set}")).each_ref().map(String::as_str));
+    let client = daemon.raw();
+    let start = Instant::now();
+    for _ in 0..1000 {
+        client.words(&[START_MONITORING]);
+    }
+    client.barrier();
+    daemon.log.wait_for(1, "monitoring is not started");
+    let lines = daemon.log.with("monitoring is not started").len();
+    assert!(u64::try_from(lines).unwrap() <= 1 + start.elapsed().as_secs(), "{lines} lines");
 }
 
 #[test]
@@ -241,6 +275,36 @@ fn a_value_that_makes_no_sense_is_the_default_at_the_start_and_refused_later() {
 fn kill_timeout_ms(daemon: &Daemon) -> i64 {
     let mut operator = Operator::connect(&path_beside(&daemon.socket)).unwrap();
     operator.status().unwrap().0.tunables.kill_timeout_ms
+}
+
+#[test]
+fn a_wait_for_direct_reclaim_that_nothing_tells_of_is_said_once_at_the_start_and_when_set() {
+    const SAID: &str = "direct_reclaim_threshold_ms has no effect";
+    let dir = host::own_dir();
+    let props = dir.join("props");
+    let set =
+        |ms: i32| std::fs::write(&props, format!("direct_reclaim_threshold_ms={ms}")).unwrap();
+    set(50);
+    // Without the right to load programs.
+    let launcher = ["setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin"];
+    let daemon = Daemon::start_under(&launcher, &[&format!("--props={}", props.display())]);
+    daemon.log.wait_for(1, "reclaim: told by vmstat's counters");
+    daemon.log.wait_for(1, SAID);
+    let client = daemon.raw();
+    let update = || {
+        client.words(&[UPDATE_PROPS]);
+        assert_eq!(client.receive(), bytes(&[UPDATE_PROPS, 0]));
+    };
+    // Nothing new, then nothing wrong, then wrong again.
+    update();
+    set(0);
+    update();
+    assert_eq!(daemon.log.with(SAID).len(), 1);
+    set(60);
+    update();
+    daemon.log.wait_for(2, SAID);
+    assert_eq!(daemon.log.with(SAID).len(), 2);
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

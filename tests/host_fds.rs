@@ -70,6 +70,15 @@ fn more_processes_than_descriptors_are_registered_and_clients_still_served() {
 }
 
 #[test]
+fn the_daemon_takes_as_many_descriptors_as_it_may_have() {
+    let daemon = Daemon::start_under(&["prlimit", "--nofile=64:4096"], DRY);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers, ["4096", "4096"]);
+}
+
+#[test]
 fn a_process_without_a_held_descriptor_is_killed_by_one_opened_then() {
     let Some(mut pressure) = Pressure::prepare("kill without held descriptors") else { return };
     let args = pressure.args();

@@ -18,6 +18,7 @@ use host::wire::PROCS_PRIO;
 use host::wire::SUBSCRIBE;
 use host::wire::TARGET;
 use host::wire::UPDATE_PROPS;
+use rustix::net::Shutdown;
 use std::panic::catch_unwind;
 use std::panic::resume_unwind;
 use std::panic::AssertUnwindSafe;
@@ -96,6 +97,39 @@ fn a_half_open_connection_and_one_that_never_reads_cost_the_others_nothing() {
     client.barrier();
     assert_eq!(app.adj(), 900);
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_client_that_has_sent_all_it_will_is_served_and_hung_up_on() {
+    let daemon = Daemon::start(&[]);
+    let app = App::start("com.example.app");
+    let client = daemon.raw();
+    daemon.while_stopped(|| {
+        client.words(&prio(&app, 900));
+        client.words(&[GETKILLCNT, 0, 1000]);
+        client.shutdown(Shutdown::Write);
+    });
+    assert_eq!(client.receive(), bytes(&[GETKILLCNT, 0]));
+    assert_eq!(app.adj(), 900);
+    assert!(client.receive().is_empty(), "hung up on");
+    daemon.raw().barrier();
+}
+
+#[test]
+fn a_client_that_takes_no_more_packets_is_served_and_delays_nobody() {
+    let daemon = Daemon::start(&[]);
+    let app = App::start("com.example.app");
+    let client = daemon.raw();
+    client.words(&[SUBSCRIBE, 0]);
+    client.shutdown(Shutdown::Read);
+    for adj in 900..950 {
+        client.words(&[GETKILLCNT, 0, 1000]);
+        client.words(&prio(&app, adj));
+    }
+    until("its last command", || (app.adj() == 949).then_some(()));
+    // It is gone for those who send, and has lost nothing by not reading.
+    assert_eq!(daemon.log.with("loses packets"), [""; 0]);
+    daemon.raw().barrier();
 }
 
 #[test]

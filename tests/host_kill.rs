@@ -364,6 +364,18 @@ fn a_subscriber_that_never_reads_delays_no_kill() {
         let KillEvent::Killed(notice) = client.next_event().unwrap() else { panic!() };
         assert_eq!(notice.pid, app.pid());
     }
+    // Said once when it begins, and once more, with the sum, when it is over.
+    assert_eq!(daemon.log.with("loses packets").len(), 1);
+    assert_eq!(daemon.log.with("packets in all"), [""; 0]);
+    drop(deaf);
+    let sum = daemon.log.wait_for(1, "packets in all");
+    let line = daemon.log.lines()[sum].clone();
+    let lost = line.split_once(" lost ").and_then(|(_, rest)| rest.split(' ').next());
+    // Most answers, and what it would have been told of each of three kills.
+    assert!(lost.unwrap().parse::<u32>().unwrap() > 1000, "{line}");
+    client.kill_count(KillCount::Total).unwrap();
+    assert_eq!(daemon.log.with("loses packets").len(), 1);
+    assert_eq!(daemon.log.with("packets in all").len(), 1);
 }
 
 #[test]

@@ -228,6 +228,9 @@ impl Daemon {
             self.tunables = old;
             return false;
         }
+        if self.tunables.direct_reclaim_threshold_ms != old.direct_reclaim_threshold_ms {
+            self.warn_of_unheard_reclaim();
+        }
         crate::logging::set_debug(self.tunables.debug);
         self.record_settings();
         true
@@ -251,7 +254,7 @@ impl Daemon {
         if self.settings.boot_completed() {
             self.arm_pressure();
         } else {
-            log::error!("monitoring is not started: sys.boot_completed is not set");
+            self.notices.not_started(MonoTime::now());
         }
     }
 

@@ -416,6 +416,7 @@ impl Daemon {
             Ok(opening) => self.opening = Some(opening),
             Err(error) => log::warn!("reclaim events cannot be opened: {error}"),
         }
+        self.warn_of_unheard_reclaim();
     }
 
     /// The source of reclaim events is open, or it cannot be had.
@@ -449,6 +450,7 @@ impl Daemon {
             }
             None => {}
         }
+        self.warn_of_unheard_reclaim();
     }
 
     /// Makes the pressure monitors, or sampling where the kernel has none. True if the tunables

@@ -3,6 +3,7 @@
 //! Attaching BPF programs waits for the kernel's grace periods, tens of milliseconds; the loop must
 //! not wait with it.
 
+use super::Daemon;
 use crate::clock::MonoTime;
 use crate::kernel::memevents::MemEvents;
 use crate::kernel::memevents::OpenError;
@@ -43,6 +44,19 @@ impl Opening {
     /// The outcome, once the descriptor is readable.
     pub(super) fn take(self) -> Option<Result<MemEvents, OpenError>> {
         self.result.try_recv().ok()
+    }
+}
+
+impl Daemon {
+    /// Says so if tasks that reclaim memory for long are to be a reason to kill, and nothing tells
+    /// of them.
+    pub(super) fn warn_of_unheard_reclaim(&self) {
+        let unheard = self.memevents.is_none() && self.opening.is_none();
+        if unheard && self.tunables.direct_reclaim_threshold_ms > 0 {
+            log::warn!(
+                "direct_reclaim_threshold_ms has no effect: nothing tells of direct reclaim"
+            );
+        }
     }
 }
 

@@ -159,6 +159,7 @@ pub struct Notices {
     nobody: RateLimit,
     not_killed: RateLimit,
     unprotected: RateLimit,
+    not_started: RateLimit,
     /// `--dry-run`: whom it would kill.
     pub dry_run: RateLimit,
 }
@@ -174,6 +175,7 @@ impl Default for Notices {
             nobody: limit(),
             not_killed: limit(),
             unprotected: limit(),
+            not_started: limit(),
             dry_run: limit(),
         }
     }
@@ -191,6 +193,13 @@ impl Notices {
     pub fn not_registered(&mut self, now: MonoTime, pid: i32, why: &dyn fmt::Display) {
         if let Some(skipped) = self.refused.admit(now) {
             log::warn!("process {pid} is not registered or removed: {why}{skipped}");
+        }
+    }
+
+    /// A client wants pressure to be watched before the boot is over.
+    pub fn not_started(&mut self, now: MonoTime) {
+        if let Some(skipped) = self.not_started.admit(now) {
+            log::error!("monitoring is not started: sys.boot_completed is not set{skipped}");
         }
     }
 

@@ -216,5 +216,12 @@ fn spawn(launcher: &[&str], socket: &std::path::Path, args: &[&str]) -> (Child, 
     // The last of what it says at its start.
     log.wait_for(1, "next victims");
     log.wait_for(1, "reclaim: ");
+    // The thread that found that out gives its descriptor back after the loop has heard of it.
+    super::until("the end of a thread", || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).ok()?;
+        let mut names =
+            tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("comm")));
+        (!names.any(|name| name.is_ok_and(|name| name.starts_with("lmkd_memevents")))).then_some(())
+    });
     (child, log)
 }

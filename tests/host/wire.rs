@@ -10,6 +10,7 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::AddressFamily;
 use rustix::net::RecvFlags;
 use rustix::net::SendFlags;
+use rustix::net::Shutdown;
 use rustix::net::SocketAddrUnix;
 use rustix::net::SocketFlags;
 use rustix::net::SocketType;
@@ -55,6 +56,11 @@ impl Raw {
 
     pub fn words(&self, words: &[i32]) {
         self.send(&bytes(words));
+    }
+
+    /// Says that nothing more will be sent, or taken.
+    pub fn shutdown(&self, how: Shutdown) {
+        rustix::net::shutdown(&self.0, how).unwrap();
     }
 
     /// The next packet; empty when the daemon has hung up.
