@@ -2,6 +2,7 @@
 //!
 //! `actor serve CACHE_FILE` takes orders on its standard input and reports events on its standard output, both JSON
 //! lines; see `stage.rs`. `actor app` and `actor hold` are the processes that it starts.
+//! `actor target MINFREE:ADJ...` only sends an LMK_TARGET.
 
 mod cast;
 mod machine;
@@ -21,6 +22,7 @@ fn main() -> Result<()> {
         Some("serve") => stage::serve(&args[1..]),
         Some("app") => roles::play(&args[1..]),
         Some("hold") => roles::hold(&args[1..]),
-        _ => bail!("usage: actor serve|app|hold ..."),
+        Some("target") => players::target(&args[1..]),
+        _ => bail!("usage: actor serve|app|hold|target ..."),
     }
 }

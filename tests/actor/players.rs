@@ -6,10 +6,14 @@ use anyhow::Result;
 use lmkd::control::client::Client;
 use lmkd::control::client::KillEvent;
 use lmkd::control::wire::Event;
+use lmkd::control::wire::KillCount;
 use lmkd::control::wire::ProcPrio;
 use lmkd::control::wire::ProcType;
+use lmkd::control::wire::Target;
+use lmkd::control::wire::Targets;
 use lmkd::oom_score_adj::OomScoreAdj;
 use lmkd::processes::Pid;
+use lmkd::units::Pages;
 use rustix::event::poll;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
@@ -37,6 +41,20 @@ pub fn connect() -> Result<Client> {
     client.subscribe(Event::Kill)?;
     client.subscribe(Event::Stat)?;
     Ok(client)
+}
+
+/// `target MINFREE:ADJ...`: sends these levels; done once the daemon has served them.
+pub fn target(args: &[String]) -> Result<()> {
+    let level = |text: &String| {
+        let (minfree, adj) = text.split_once(':').context("MINFREE:ADJ")?;
+        let adj = OomScoreAdj::new(adj.parse()?).context("not an oom_score_adj")?;
+        Ok(Target { minfree: Pages(minfree.parse()?), adj })
+    };
+    let levels: Vec<Target> = args.iter().map(level).collect::<Result<_>>()?;
+    let mut client = connect()?;
+    client.set_targets(&Targets::new(&levels).context("too many levels")?)?;
+    client.kill_count(KillCount::Total)?;
+    Ok(())
 }
 
 /// A record of the protocol.

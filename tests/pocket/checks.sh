@@ -52,6 +52,30 @@ uses_pinned_programs() {
     logged "reclaim: told by Android's BPF programs" && ! pocket_adb shell ls /sys/fs/bpf | grep -v memevents
 }
 
+# Programs that are pinned after the daemon looked for them are found when the boot is over.
+uses_programs_pinned_late() {
+    pocket_adb shell 'setprop sys.boot_completed 0; rm -r /sys/fs/bpf/memevents' &&
+        restarted_by 'setprop ctl.restart lmkd' || return 1
+    ! pocket_adb shell logcat -d | grep 'reclaim: told by Android' || return 1
+    pocket_adb shell 'bpfloader && setprop sys.boot_completed 1' && logged "reclaim: told by Android's BPF programs"
+}
+
+# What system_server and tools read: kills are told, and these are the levels in force.
+publishes_properties() {
+    until_true '[ "$(getprop sys.lmk.reportkills)" = 1 ]' || return 1
+    pocket_adb shell actor target 18432:0 23040:100 73728:950 || return 1
+    until_true '[ "$(getprop sys.lmk.minfree_levels)" = 18432:0,23040:100,73728:950 ]'
+}
+
+# Perfetto sees each kill: victim, reason, its adj, the least adj that was on offer, thrashing.
+marks_kills_in_the_trace() {
+    suite_build || return
+    # Its own verdict is of another check.
+    target/debug/examples/suite --actor "$pocket_built/examples/actor" --out "$logs/trace" --only log-lines
+    pocket_adb shell cat /sys/kernel/tracing/trace | grep -F 'lowmemorykiller|' |
+        grep -E "N\|$(daemon_pid)\|lowmemorykiller\|lmk,[0-9]+,[0-9]+,1000,[0-9]+,-?[0-9]+"
+}
+
 # A tunable that is set before the end of boot is read when the boot is over, and later ones at once; init's trigger
 # is free again after each.
 reads_tunables_when_they_change() {
@@ -148,6 +172,9 @@ device_checks() {
     check "pocket $POCKET_KERNEL: the daemon runs as its .rc says" runs_as_its_rc_says
     check "pocket $POCKET_KERNEL: tunables are read when they change" reads_tunables_when_they_change
     check "pocket $POCKET_KERNEL: pinned programs tell of reclaim" uses_pinned_programs
+    check "pocket $POCKET_KERNEL: programs pinned late are used once the boot is over" uses_programs_pinned_late
+    check "pocket $POCKET_KERNEL: properties say what is in force" publishes_properties
+    check "pocket $POCKET_KERNEL: kills are marked in the kernel's trace" marks_kills_in_the_trace
     check "pocket $POCKET_KERNEL: the daemon is restarted" is_restarted
     if [ "${1:-}" != core ]; then
         check "pocket $POCKET_KERNEL: crashes of a critical service are counted" crashes_count

@@ -14,9 +14,11 @@ mount -t tracefs -o mode=0755 tracefs /sys/kernel/tracing
 mount -t bpf -o mode=0711 bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 if mount -t cgroup -o cpuset,noprefix none /dev/cpuset 2>/dev/null; then
-    mkdir /dev/cpuset/system-background
-    cat /dev/cpuset/cpus >/dev/cpuset/system-background/cpus
-    cat /dev/cpuset/mems >/dev/cpuset/system-background/mems
+    for group in foreground system-background; do
+        mkdir /dev/cpuset/$group
+        cat /dev/cpuset/cpus >/dev/cpuset/$group/cpus
+        cat /dev/cpuset/mems >/dev/cpuset/$group/mems
+    done
 fi
 
 # Android's init leaves performance events to SELinux, and its widening of the gap between the watermarks

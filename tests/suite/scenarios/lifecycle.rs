@@ -196,6 +196,11 @@ fn log_lines(run: &mut Run<'_>) -> Result<()> {
     let took = kill.and_then(time).zip(reaped.and_then(time)).map(|(kill, reap)| reap - kill);
     let quick = took.is_some_and(|took| (0.0..=0.2).contains(&took));
     run.check("the reap line comes within 200 ms", quick, format!("{took:?} s"));
+    let events = run.remote.since(run.mark);
+    let told = events.iter().position(|event| is(event, "told") && event["pid"] == pid);
+    let stat = events.iter().position(|event| is(event, "stat") && event["adj"] == 1000);
+    let first = stat.is_some() && stat < told;
+    run.check("statistics come before the notice", first, format!("{stat:?}, {told:?}"));
     run.device.set_property(&format!("{NAMESPACE}.debug"), "false")?;
     Ok(())
 }
