@@ -69,11 +69,12 @@ publishes_properties() {
 
 # Perfetto sees each kill: victim, reason, its adj, the least adj that was on offer, thrashing.
 marks_kills_in_the_trace() {
-    suite_build || return
+    local pid
+    suite_build && pid=$(daemon_pid) || return
     # Its own verdict is of another check.
     target/debug/examples/suite --actor "$pocket_built/examples/actor" --out "$logs/trace" --only log-lines
     pocket_adb shell cat /sys/kernel/tracing/trace | grep -F 'lowmemorykiller|' |
-        grep -E "N\|$(daemon_pid)\|lowmemorykiller\|lmk,[0-9]+,[0-9]+,1000,[0-9]+,-?[0-9]+"
+        grep -E "N\|$pid\|lowmemorykiller\|lmk,[0-9]+,[0-9]+,1000,[0-9]+,-?[0-9]+"
 }
 
 # A tunable that is set before the end of boot is read when the boot is over, and later ones at once; init's trigger
