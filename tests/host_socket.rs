@@ -13,6 +13,7 @@ use host::pressure::Pressure;
 use host::until;
 use host::wire::bytes;
 use host::wire::hex;
+use host::wire::Raw;
 use host::wire::BOOT_COMPLETED;
 use host::wire::GETKILLCNT;
 use host::wire::PROCPRIO;
@@ -424,11 +425,15 @@ fn what_system_server_sends_after_boot_and_after_a_restart_of_the_daemon() {
     let mut daemon = Daemon::start(&[]);
     let apps: Vec<App> = (0..7).map(|_| App::start("com.example.app")).collect();
     let levels = [18_432, 0, 23_040, 100, 27_648, 200, 32_256, 250, 55_296, 900, 80_640, 950];
-    for restarts in 0..2 {
-        if restarts > 0 {
+    let mut connection: Option<Raw> = None;
+    for _ in 0..2 {
+        // It learns of the restart by its old connection, and makes a new one.
+        if let Some(old) = connection.take() {
             daemon.restart(&[]);
+            assert!(old.receive().is_empty(), "an end");
+            assert!(!old.try_send(&bytes(&[PROCPURGE])));
         }
-        let server = daemon.raw();
+        let server = connection.insert(daemon.raw());
         server.words(&[PROCPURGE]);
         let mut target = vec![TARGET];
         target.extend(levels);
@@ -466,19 +471,30 @@ fn what_system_server_sends_after_boot_and_after_a_restart_of_the_daemon() {
 
 #[test]
 fn what_init_sends_for_its_services() {
-    let daemon = Daemon::start(&[]);
+    let mut daemon = Daemon::start(&[]);
     let services = [App::start("netd"), App::start("vold")];
-    // It never reads, and it comes back after a connection has failed.
-    for _ in 0..2 {
-        let init = daemon.raw();
-        for service in &services {
-            init.words(&[PROCPRIO, service.pid(), 0, 200, 1]);
-        }
-        until("the services", || services.iter().all(|s| s.adj() == 200).then_some(()));
-        init.words(&[PROCREMOVE, services[0].pid()]);
-        // A client that asks finds the daemon well.
-        daemon.raw().barrier();
+    let register =
+        |init: &Raw, service: &App| init.try_send(&bytes(&[PROCPRIO, service.pid(), 0, 200, 1]));
+    // It never reads.
+    let init = daemon.raw();
+    assert!(services.iter().all(|service| register(&init, service)));
+    until("the services", || services.iter().all(|s| s.adj() == 200).then_some(()));
+    init.words(&[PROCREMOVE, services[0].pid()]);
+    // A client that asks finds the daemon well.
+    daemon.raw().barrier();
+
+    daemon.restart(&[]);
+    // The next service finds the connection failed: once more on a new one, all of them before.
+    let late = App::start("installd");
+    assert!(!register(&init, &late), "the old connection took it");
+    let init = daemon.raw();
+    for service in services.iter().chain([&late]) {
+        assert!(register(&init, service));
     }
+    until("the services", || {
+        let known = |service: &App| service.adj() == 200 && daemon.holds(service.pid());
+        services.iter().chain([&late]).all(known).then_some(())
+    });
 }
 
 #[test]
