@@ -256,7 +256,12 @@ fn one(
     };
     *first = evidence.first.or(after);
     judge::tell(&mut story, &evidence);
-    judge::judge(&mut story, &evidence);
+    if guard == Guard::Lmkd {
+        judge::judge(&mut story, &evidence);
+    } else {
+        // What it was played for is its figures.
+        story.checks.truncate(1);
+    }
     let start = events.iter().filter_map(|event| event["us"].as_u64()).min().unwrap_or(0);
     let at = |us: u64| Duration::from_micros(us.saturating_sub(start)).as_secs_f64() * 1000.0;
     story.notes = notes.into_iter().map(|(us, text)| (at(us), text)).collect();
