@@ -12,7 +12,9 @@ use lmkd::config::Tunables;
 use lmkd::kernel::Sample;
 use lmkd::kernel::Stall;
 use lmkd::kernel::Watermarks;
+use lmkd::policy::KillReason;
 use lmkd::policy::Level;
+use lmkd::policy::MinfreeTable;
 use lmkd::policy::Policy;
 use lmkd::policy::Trigger;
 use lmkd::policy::Why;
@@ -44,8 +46,16 @@ fn a_thousand_decisions_allocate_nothing() {
     };
     sample.watermarks = Some(marks);
     sample.meminfo.swap_total = Pages(100_000);
-    let triggers =
-        [Trigger::Poll, Trigger::Event(Level::Critical), Trigger::Poll, Trigger::KswapdWake];
+    policy.set_minfree(MinfreeTable::from_pairs([(18_432, 0), (80_640, 950)]));
+    let minfree = Tunables { use_minfree_levels: true, ..t.clone() };
+    let triggers = [
+        Trigger::Poll,
+        Trigger::Event(Level::Critical),
+        Trigger::Vendor { reason: 7, min_adj: 900 },
+        Trigger::KswapdWake,
+        Trigger::Poll,
+    ];
+    let (mut vendor, mut levels) = (0, 0);
     let (mut kills, mut text) = (0, Length(0));
     let rounds = (0_u8..=249).cycle().zip(triggers.iter().copied().cycle()).take(1000);
     let mut decide = |(round, trigger): (u8, Trigger)| {
@@ -54,16 +64,20 @@ fn a_thousand_decisions_allocate_nothing() {
         sample.vmstat.refault += i64::from(round) * 10;
         sample.vmstat.nr_active_file = i64::from(round);
         sample.meminfo.free = Pages(i64::from(round) * 2);
-        policy.admit(trigger, now, Some(MonoTime::ZERO), &t);
-        let verdict = policy.evaluate(trigger, &sample, &t);
+        let t = if round % 3 == 0 { &minfree } else { &t };
+        policy.admit(trigger, now, Some(MonoTime::ZERO), t);
+        let verdict = policy.evaluate(trigger, &sample, t);
         if let (Some(cause), Some(signals)) = (verdict.cause, verdict.signals) {
             kills += 1;
-            let (cause, signals, tunables, sample) = (&cause, &signals, &t, &sample);
+            vendor += u32::from(matches!(cause.reason, KillReason::Vendor(7)));
+            levels += u32::from(cause.reason == KillReason::Minfree);
+            let (cause, signals, tunables, sample) = (&cause, &signals, t, &sample);
             write!(text, "{}", Why { cause, signals, tunables, sample, page }).unwrap();
-            policy.note_kill(cause, &t);
+            policy.note_kill(cause, t);
         }
         let _ = policy.poll_plan(trigger, round % 2 == 0);
     };
     without_the_heap(|| rounds.for_each(&mut decide));
     assert!(kills > 500 && text.0 > 10_000, "the decisions were not reached: {kills}");
+    assert!(vendor >= 100 && levels >= 100, "{vendor} for a vendor, {levels} by levels");
 }

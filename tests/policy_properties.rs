@@ -17,6 +17,7 @@ use lmkd::policy::PollRequest;
 use lmkd::policy::Poller;
 use lmkd::policy::Trigger;
 use lmkd::policy::Why;
+use lmkd::policy::Wmark;
 use lmkd::units::PageSize;
 use lmkd::units::Pages;
 use proptest::collection::vec;
@@ -157,10 +158,12 @@ proptest! {
         policy.set_minfree(MinfreeTable::from_pairs(levels));
         let mut twin = policy.clone();
         let mut poller = Poller::new();
+        let mut killed = false;
         for (trigger, sample, pending, unreadable, waiting, freed) in steps {
             let now = sample.now;
             let admission = policy.admit(trigger, now, pending, &t);
             prop_assert_eq!(twin.admit(trigger, now, pending, &t), admission);
+            let mut short = false;
             if let Admission::Evaluate { .. } = admission {
                 if unreadable {
                     policy.read_failed(trigger);
@@ -168,6 +171,7 @@ proptest! {
                 } else {
                     let verdict = policy.evaluate(trigger, &sample, &t);
                     prop_assert_eq!(twin.evaluate(trigger, &sample, &t), verdict);
+                    short = verdict.signals.is_some_and(|signals| signals.wmark < Wmark::High);
                     if let Some(cause) = verdict.cause {
                         prop_assert!(cause.min_adj.get() >= 0, "below 0: {cause:?}");
                         let signals = verdict.signals.unwrap();
@@ -175,6 +179,7 @@ proptest! {
                         let why = Why { cause: &cause, signals: &signals, tunables, sample, page };
                         prop_assert!(!why.to_string().is_empty());
                         if freed {
+                            killed = true;
                             policy.note_kill(&cause, &t);
                             twin.note_kill(&cause, &t);
                         }
@@ -182,6 +187,10 @@ proptest! {
                 }
             }
             let plan = policy.poll_plan(trigger, waiting);
+            if trigger == Trigger::KswapdWake && plan.request == PollRequest::Start {
+                // Everyday reclaim is none of a window's business.
+                prop_assert!(killed || short, "{plan:?}");
+            }
             if waiting && admission != Admission::Ignored {
                 prop_assert_eq!(plan.request, PollRequest::Pause);
             }
@@ -198,15 +207,27 @@ proptest! {
     #[test]
     fn nothing_happening_ends_polling_within_a_window(
         first in sample(),
-        t in Just(Tunables::default()),
+        t in tunables(),
         start in 1_u64..1_000_000,
+        wakes in vec(prop::bool::weighted(0.2), 1100),
     ) {
+        // In its range, as the loader leaves it.
+        let window = t.psi_window_size_ms.clamp(500, 10_000);
+        let t = Tunables { psi_window_size_ms: window, ..t };
         let mut policy = Policy::new(PageSize::SMALL);
         let mut poller = Poller::new();
         let mut sample = Sample { now: MonoTime::from_millis(start), reclaim: None, ..first };
-        for (round, trigger) in
-            [Trigger::Event(Level::Medium)].into_iter().chain([Trigger::Poll; 120]).enumerate()
-        {
+        let free = first.meminfo.free - first.meminfo.cma_free;
+        let plenty = first.watermarks.is_none() && free >= Pages::ZERO;
+        let looks = [Trigger::Event(Level::Medium)].into_iter().chain([Trigger::Poll; 1100]);
+        for (round, trigger) in looks.enumerate() {
+            if round > 0 && wakes[round - 1] && plenty {
+                // With no watermark breached kswapd's work opens nothing.
+                policy.admit(Trigger::KswapdWake, sample.now, None, &t);
+                policy.evaluate(Trigger::KswapdWake, &sample, &t);
+                let plan = policy.poll_plan(Trigger::KswapdWake, false);
+                prop_assert_eq!(plan.request, PollRequest::NoChange);
+            }
             policy.admit(trigger, sample.now, None, &t);
             // Nobody can be killed, and no counter moves.
             policy.evaluate(trigger, &sample, &t);
@@ -221,6 +242,6 @@ proptest! {
                 None => return Ok(()),
             }
         }
-        prop_assert!(false, "still polling after 120 looks");
+        prop_assert!(false, "still polling after 1100 looks");
     }
 }

@@ -191,6 +191,36 @@ mod tests {
     }
 
     #[test]
+    fn every_number_is_moved_into_its_range_or_refused_at_both_ends() {
+        for tunable in TABLE {
+            let Kind::Int { field, bits, min, max, outside } = tunable.kind else { continue };
+            let Some(property) = tunable.properties().last() else { continue };
+            // A stall cannot be longer than its window.
+            let others = [
+                ("ro.lmk.psi_window_size_ms", "10000"),
+                ("ro.lmk.psi_partial_stall_ms", "0"),
+                ("ro.lmk.psi_complete_stall_ms", "0"),
+            ];
+            let with = |value: i64| {
+                let value = value.to_string();
+                let pairs = others.into_iter().chain([(property.as_str(), value.as_str())]);
+                let (mut tunables, notices) = load(&pairs.collect::<PropertyMap>());
+                (*field(&mut tunables), notices.len())
+            };
+            assert_eq!(with(min), (min, 0), "{property}");
+            assert_eq!(with(max), (max, 0), "{property}");
+            let default = *field(&mut Tunables::default());
+            for (beyond, end) in [(min.checked_sub(1), min), (max.checked_add(1), max)] {
+                // What AOSP's own type cannot hold is no number at all.
+                let fits = |value: &i64| bits == 64 || i32::try_from(*value).is_ok();
+                let Some(beyond) = beyond.filter(fits) else { continue };
+                let used = if outside == Outside::Refused { default } else { end };
+                assert_eq!(with(beyond), (used, 1), "{property}={beyond}");
+            }
+        }
+    }
+
+    #[test]
     fn a_zero_divisor_becomes_one_and_a_negative_timeout_is_refused() {
         let (tunables, notices) =
             of(&[("ro.lmk.swap_compression_ratio_div", "0"), ("ro.lmk.kill_timeout_ms", "-1")]);

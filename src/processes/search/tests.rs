@@ -343,3 +343,94 @@ fn a_process_whose_leader_has_left_weighs_what_its_threads_hold() {
     searcher.start(adj(951), false, Kib::ZERO);
     assert!(all(&mut searcher, &mut Registry::with_capacity(0)).contains(&headless.pid()));
 }
+
+/// A file system like /proc, with one process for each (resident, swapped) kB, from id 2 on.
+struct FakeProc(std::path::PathBuf);
+
+impl FakeProc {
+    fn new(name: &str, sizes: &[(i64, i64)]) -> Self {
+        let root = std::env::temp_dir().join(format!("lmkd-{name}-{}", std::process::id()));
+        let page = PageSize::of_this_kernel();
+        for (n, &(rss, swap)) in sizes.iter().enumerate() {
+            let dir = root.join((n + 2).to_string());
+            std::fs::create_dir_all(&dir).unwrap();
+            let pages = Kib(rss).to_pages(page).get();
+            std::fs::write(dir.join("statm"), format!("9 {pages} 0 0 0 0 0\n")).unwrap();
+            let status = format!(
+                "Name:\ta\nState:\tS (sleeping)\nTgid:\t{0}\nPid:\t{0}\nUid:\t0\t0\t0\t0\n\
+                 VmRSS:\t{rss} kB\nVmSwap:\t{swap} kB\nThreads:\t1\n",
+                n + 2
+            );
+            std::fs::write(dir.join("status"), status).unwrap();
+        }
+        Self(root)
+    }
+
+    fn open(&self) -> ProcDir {
+        ProcDir::open(&self.0).unwrap()
+    }
+}
+
+impl Drop for FakeProc {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn what_is_swapped_out_decides_who_is_heaviest() {
+    // Resident memory alone would put them the other way round.
+    let fake = FakeProc::new("swap-decides", &[(4096, 0), (1024, 2048), (512, 8192)]);
+    let proc = fake.open();
+    let mut registry = Registry::with_capacity(8);
+    for n in 2..=4 {
+        register(&mut registry, Pid::new(n).unwrap(), 100, MonoTime::ZERO);
+    }
+    let mut searcher = searcher(None);
+    let mut order = |swap_used| {
+        searcher.start(adj(0), false, swap_used);
+        let found = searcher.first(&mut registry, &proc, usize::MAX);
+        found.iter().map(|found| found.pid.get()).collect::<Vec<_>>()
+    };
+    assert_eq!(order(Kib(10_240)), [4, 2, 3]);
+    assert_eq!(order(Kib::ZERO), [2, 3, 4], "with no swap in use nobody is asked for his");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        failure_persistence: None,
+        cases: 64,
+        ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_registry_is_searched_to_its_end_each_record_once(
+        adjs in proptest::collection::vec(-1000..=1000, 0..40),
+        min_adj in -1000..=1000,
+        by_size in proptest::prelude::any::<bool>(),
+        swap_used in 0_i64..10_000,
+        removed in proptest::collection::vec(proptest::prelude::any::<bool>(), 40),
+    ) {
+        let proc = proc();
+        let mut registry = Registry::with_capacity(64);
+        for (n, at) in (4_000_001..).zip(&adjs) {
+            register(&mut registry, Pid::new(n).unwrap(), *at, MonoTime::from_millis(5));
+        }
+        let mut searcher = searcher(None);
+        searcher.start(adj(min_adj), by_size, Kib(swap_used));
+        let mut found = Vec::new();
+        while let Some(candidate) = searcher.next(&mut registry, &proc) {
+            proptest::prop_assert!(found.len() < adjs.len(), "without end");
+            found.push((candidate.pid.get(), candidate.adj.get()));
+            // Dead ones are removed by the caller, those it could not signal stay.
+            if let (Who::Registered(id), true) = (candidate.who, removed[found.len() - 1]) {
+                registry.remove(id);
+            }
+        }
+        proptest::prop_assert!(found.is_sorted_by(|a, b| a.1 >= b.1), "highest first: {found:?}");
+        found.sort_unstable();
+        let floor = min_adj.max(0);
+        let all: Vec<_> = (4_000_001..).zip(adjs).filter(|(_, at)| *at >= floor).collect();
+        proptest::prop_assert_eq!(found, all);
+    }
+}
