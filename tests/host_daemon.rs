@@ -351,6 +351,8 @@ fn minfree_levels_that_come_too_soon_are_applied_when_their_second_is_over() {
     let Some(mut pressure) = Pressure::prepare("minfree levels") else { return };
     let mut args = pressure.args();
     args.push("--set=use_minfree_levels=1".to_owned());
+    let kill_log = host::own_dir().join("kills.json");
+    args.push(format!("--kill-log={}", kill_log.display()));
     let daemon = Daemon::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
     let client = daemon.raw();
     let mut apps = [900, 800].map(|adj| (App::start("com.example.app"), adj));
@@ -372,6 +374,15 @@ fn minfree_levels_that_come_too_soon_are_applied_when_their_second_is_over() {
     assert!(daemon.log.lines()[applied].ends_with("minfree levels: 2147483647:900"));
     assert!(applied < kill);
     assert!(apps[1].0.is_alive());
+    let record = host::until("the kill log", || {
+        std::fs::read_to_string(&kill_log).ok().filter(|text| text.ends_with('\n'))
+    });
+    let record: serde_json::Value = serde_json::from_str(record.lines().next().unwrap()).unwrap();
+    assert_eq!(record["kill_reasons"], -1, "{record}");
+    // The rules did not decide, so none of their signals goes with it, however high the pressure.
+    for name in ["Thrashing", "MaxThrashing", "PsiMemSome", "PsiMemFull", "PsiCpuSome"] {
+        assert_eq!(record[name].as_f64(), Some(0.0), "{name}: {record}");
+    }
 }
 
 #[test]

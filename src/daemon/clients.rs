@@ -266,6 +266,7 @@ impl Daemon {
             return -1;
         }
         self.clients.boot_handled = true;
+        self.gpu.find();
         if self.memevents.is_none() {
             self.open_memevents();
         }

@@ -14,6 +14,7 @@ use crate::control::wire::KillNotice;
 use crate::kernel::process::ProcDir;
 use crate::kernel::process::Status;
 use crate::kernel::Meminfo;
+use crate::kernel::PressureInfo;
 use crate::kill::ledger::Moments;
 use crate::kill::raise::Threads;
 use crate::kill::Flight;
@@ -24,6 +25,7 @@ use crate::oom_score_adj::OomScoreAdj;
 use crate::pidfd::PidFd;
 use crate::policy::Admission;
 use crate::policy::Cause;
+use crate::policy::KillReason;
 use crate::policy::PollPlan;
 use crate::policy::Signals;
 use crate::policy::Trigger;
@@ -40,7 +42,6 @@ use crate::recorder::Seen;
 use crate::recorder::Step;
 use crate::report::EventLog;
 use crate::report::KillInfo;
-use crate::units::Kib;
 use rustix::io::Errno;
 
 /// How often sizes are read ahead while there is pressure but no kill, ms.
@@ -124,6 +125,7 @@ impl Daemon {
     /// Tries candidates in kill order until one is signalled.
     fn kill_one(&mut self, verdict: &Verdict, cause: Cause, look: &mut Look) -> Option<FlightId> {
         let decided = MonoTime::now();
+        self.gpu_held = self.gpu.total();
         let meminfo = self.sample.meminfo;
         self.start_search(cause.min_adj, &meminfo);
         while let Some(candidate) = self.searcher.next(&mut self.registry, &self.proc) {
@@ -303,9 +305,12 @@ impl Daemon {
     /// The event record and the trace event.
     fn record(&mut self, id: FlightId, signals: &Signals) {
         let Some(Flight { victim, cause, .. }) = self.killer.flight(id) else { return };
+        // As with AOSP, nothing of the rules' signals goes with a kill that they did not decide.
+        let by_rules = cause.reason != KillReason::Minfree;
         if let Some(trace) = &self.trace {
             let Victim { pid, adj, .. } = *victim;
-            trace.kill(pid, Some(cause.reason), adj, cause.min_adj, signals.max_thrashing);
+            let max_thrashing = if by_rules { signals.max_thrashing } else { -1 };
+            trace.kill(pid, Some(cause.reason), adj, cause.min_adj, max_thrashing);
         }
         if matches!(self.event_log, EventLog::Off) {
             return;
@@ -321,10 +326,10 @@ impl Daemon {
             meminfo: self.sample.meminfo,
             page: self.page,
             wakeup: self.policy.wakeups(),
-            gpu: Kib::ZERO,
-            thrashing: signals.thrashing,
-            max_thrashing: signals.max_thrashing,
-            pressure: self.sampler.read_pressure(),
+            gpu: self.gpu_held,
+            thrashing: if by_rules { signals.thrashing } else { 0 },
+            max_thrashing: if by_rules { signals.max_thrashing } else { 0 },
+            pressure: if by_rules { self.sampler.read_pressure() } else { PressureInfo::default() },
         };
         if let Err(error) = self.event_log.write(&info) {
             self.notices.not_recorded(MonoTime::now(), &error);

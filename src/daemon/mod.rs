@@ -37,6 +37,7 @@ use crate::kernel::memevents::MemEvents;
 use crate::kernel::memevents::ReclaimTracker;
 use crate::kernel::process::ProcDir;
 use crate::kernel::psi;
+use crate::kernel::GpuMemory;
 use crate::kernel::Sample;
 use crate::kernel::Sampler;
 use crate::kill::Killer;
@@ -55,6 +56,7 @@ use crate::report::EventLog;
 use crate::report::KillLog;
 use crate::report::TraceMarker;
 use crate::sys::signal::SignalFd;
+use crate::units::Kib;
 use crate::units::PageSize;
 use anyhow::Context;
 use opening::Opening;
@@ -97,6 +99,9 @@ pub struct Daemon {
     schedule: Schedule,
     sampler: Sampler,
     sample: Sample,
+    gpu: GpuMemory,
+    /// What the GPU held when the latest kill was decided.
+    gpu_held: Kib,
     proc: ProcDir,
     /// Looked for when it is first needed.
     memcg: OnceCell<Result<MemoryCgroups, MemcgError>>,
@@ -191,6 +196,8 @@ impl Daemon {
             schedule: Schedule::new(),
             sampler,
             sample: Sample::default(),
+            gpu: GpuMemory::default(),
+            gpu_held: Kib::ZERO,
             proc,
             memcg: OnceCell::new(),
             registry: Registry::with_capacity(1024),
@@ -212,6 +219,7 @@ impl Daemon {
         };
         daemon.listen_to_scribe();
         daemon.open_memevents();
+        daemon.gpu.find();
         if !daemon.tunables.delay_monitors_until_boot || daemon.settings.boot_completed() {
             daemon.arm_pressure();
         }

@@ -1,5 +1,6 @@
 //! What the kernel says about memory, read into one [`Sample`]; and what it says about a process.
 
+mod gpu;
 pub mod memcg;
 mod memcg_usage;
 pub mod memevents;
@@ -14,6 +15,7 @@ mod scan;
 pub mod vmstat;
 pub mod zoneinfo;
 
+pub use gpu::GpuMemory;
 pub use memcg_usage::GroupUsage;
 pub use pressure::PressureInfo;
 pub use reader::ReadError;

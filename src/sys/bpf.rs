@@ -7,12 +7,16 @@ use super::check;
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::mem::size_of;
+use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 
 const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+#[cfg(test)]
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
@@ -21,6 +25,11 @@ const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 
+/// `BPF_F_RDONLY`: a descriptor that the map cannot be changed through.
+const READ_ONLY: u32 = 1 << 3;
+
+/// `BPF_MAP_TYPE_HASH`
+pub const MAP_TYPE_HASH: u32 = 1;
 /// `BPF_MAP_TYPE_ARRAY`
 pub const MAP_TYPE_ARRAY: u32 = 2;
 /// `BPF_MAP_TYPE_RINGBUF` (Linux 5.8)
@@ -153,6 +162,71 @@ pub fn map_shape(map: BorrowedFd<'_>) -> Result<MapShape, Errno> {
     })
 }
 
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// A map of numbers, one value of eight bytes for a key of four or eight.
+#[derive(Debug)]
+pub struct NumberMap(OwnedFd);
+
+impl NumberMap {
+    /// The map behind a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if it is of another kind; what [`map_shape`] says.
+    pub fn new(map: OwnedFd) -> Result<Self, Errno> {
+        // A map with a value for each CPU would hand out all of them.
+        match map_shape(map.as_fd())? {
+            MapShape {
+                map_type: MAP_TYPE_HASH | MAP_TYPE_ARRAY,
+                key_size: 4 | 8,
+                value_size: 8,
+                ..
+            } => Ok(Self(map)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// The value of key 0.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT if there is none; EPERM or EACCES if not permitted.
+    pub fn first(&self) -> Result<u64, Errno> {
+        let (key, mut value) = (0_u64, 0_u64);
+        let mut attr = Element {
+            map_fd: number(self.0.as_fd())?,
+            padding: 0,
+            key: (&raw const key).expose_provenance() as u64,
+            value: (&raw mut value).expose_provenance() as u64,
+            flags: 0,
+        };
+        bpf(BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+        Ok(value)
+    }
+
+    /// Sets the value of key 0.
+    #[cfg(test)]
+    pub(crate) fn set_first(&self, value: u64) -> Result<(), Errno> {
+        let key = 0_u64;
+        let mut attr = Element {
+            map_fd: number(self.0.as_fd())?,
+            padding: 0,
+            key: (&raw const key).expose_provenance() as u64,
+            value: (&raw const value).expose_provenance() as u64,
+            flags: 0,
+        };
+        bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+    }
+}
+
 /// Has the verifier check a program and loads it. What it says goes to `log`, if that is not
 /// empty, as a NUL-terminated text.
 ///
@@ -187,14 +261,21 @@ pub fn prog_load(
 ///
 /// ENOENT if nothing is pinned there; EACCES or EPERM if not permitted.
 pub fn obj_get(path: &CStr) -> Result<OwnedFd, Errno> {
-    bpf_fd(
-        BPF_OBJ_GET,
-        &mut Object {
-            pathname: path.as_ptr().expose_provenance() as u64,
-            bpf_fd: 0,
-            file_flags: 0,
-        },
-    )
+    obj_get_with(path, 0)
+}
+
+/// As [`obj_get`], of a map that is only read.
+///
+/// # Errors
+///
+/// As [`obj_get`].
+pub fn obj_get_read_only(path: &CStr) -> Result<OwnedFd, Errno> {
+    obj_get_with(path, READ_ONLY)
+}
+
+fn obj_get_with(path: &CStr, file_flags: u32) -> Result<OwnedFd, Errno> {
+    let pathname = path.as_ptr().expose_provenance() as u64;
+    bpf_fd(BPF_OBJ_GET, &mut Object { pathname, bpf_fd: 0, file_flags })
 }
 
 /// Gives a map or a program a name on a bpf file system.
