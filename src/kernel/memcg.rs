@@ -65,7 +65,8 @@ impl std::error::Error for MemcgError {}
 /// The size that an app of this adj keeps, in bytes.
 ///
 /// Eight MiB times the number that AOSP gives for each range; a launcher (600 to 699) gets as much
-/// as the lowest perceptible one.
+/// as the lowest perceptible one. AOSP writes the same to v1's soft limit, above which a group is
+/// reclaimed from first, and to v2's `memory.low`, below which it is last: the order is the same.
 #[must_use]
 pub fn protected_bytes(adj: OomScoreAdj) -> u64 {
     const UNIT: u64 = 8 << 20;
