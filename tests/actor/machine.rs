@@ -47,17 +47,22 @@ pub fn watch(out: Out) {
     });
 }
 
-/// What a daemon has cost so far, all its threads together.
+/// What a daemon has cost so far: all its threads together, but page faults of its first one alone,
+/// which decides and kills.
 pub fn look(pid: u32) -> Result<Value> {
     let folder = format!("/proc/{pid}");
     let status = fs::read_to_string(format!("{folder}/status")).context("no such process")?;
-    let stat = fs::read_to_string(format!("{folder}/stat"))?;
     // After the name, which may hold anything: state is the third field, minor and major faults
     // the 10th and 12th, utime and stime the 14th and 15th.
-    let after = stat.rsplit_once(") ").context("stat")?.1;
-    let fields: Vec<u64> = after.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
-    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
-    let ticks = field(14) + field(15);
+    let fields = |file: String| -> Result<Vec<u64>> {
+        let stat = fs::read_to_string(file)?;
+        let after = stat.rsplit_once(") ").context("stat")?.1;
+        Ok(after.split(' ').map(|field| field.parse().unwrap_or(0)).collect())
+    };
+    let (all, first) =
+        (fields(format!("{folder}/stat"))?, fields(format!("{folder}/task/{pid}/stat"))?);
+    let field = |of: &[u64], number: usize| of.get(number - 3).copied().unwrap_or(0);
+    let ticks = field(&all, 14) + field(&all, 15);
     let mut switches = 0;
     for task in fs::read_dir(format!("{folder}/task"))? {
         let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
@@ -71,7 +76,7 @@ pub fn look(pid: u32) -> Result<Value> {
         // A tick is 10 ms to user space on every architecture.
         "cpu_ms": ticks * 10,
         "wakeups": switches,
-        "minor_faults": field(10),
-        "major_faults": field(12),
+        "minor_faults": field(&first, 10),
+        "major_faults": field(&first, 12),
     }))
 }

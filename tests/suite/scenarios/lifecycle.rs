@@ -119,15 +119,16 @@ fn reinit(run: &mut Run<'_>) -> Result<()> {
             is(event, "told").then_some(())
         })?;
         run.device.set_property(&format!("{NAMESPACE}.debug"), "true")?;
-        // init's trigger has the daemon read its properties again, each time.
+        // init's trigger has the daemon read its properties again, each time, and a new threshold has it
+        // arm its monitors anew.
+        let stall = format!("{NAMESPACE}.psi_partial_stall_ms");
         for round in 0..200 {
-            let heaviest = if round % 2 == 0 { "true" } else { "false" };
-            run.device.set_property(&format!("{NAMESPACE}.kill_heaviest_task"), heaviest)?;
+            run.device.set_property(&stall, if round % 2 == 0 { "80" } else { "70" })?;
             if run.remote.since(mark).iter().any(|event| is(event, "grown")) {
                 break;
             }
         }
-        run.device.set_property(&format!("{NAMESPACE}.kill_heaviest_task"), "false")
+        run.device.set_property(&stall, "70")
     })?;
     run.check("memory was made", run.deaths().len() >= 5, format!("{:?}", run.deaths()));
     let log = run.own_log()?;

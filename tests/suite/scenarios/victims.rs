@@ -104,11 +104,6 @@ fn unkillable(run: &mut Run<'_>) -> Result<()> {
     let (pid, next) = with_special(run, json!({}))?;
     run.hold("special", pid)?;
     run.press(run.available_mib, 60, 1)?;
-    if run.device.holds("test -e /dev/cpuset/foreground/cgroup.procs") {
-        let groups = run.device.shell(&format!("cat /proc/{pid}/cgroup"))?;
-        let moved = groups.lines().any(|line| line.ends_with(":cpuset:/foreground"));
-        run.check("it was moved to the foreground group", moved, groups.replace('\n', " "));
-    }
     let first = was_first(run, pid);
     let second = run.signals(next).first().map(|(us, _)| *us);
     run.check("it did not exit", run.died(pid).is_none(), "");
