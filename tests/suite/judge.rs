@@ -448,7 +448,7 @@ fn daemon_as_before(evidence: &Evidence<'_>) -> Vec<Check> {
     // All that it needs for a kill is in place; only new processes take pages, several of them one.
     let minor = after.minor_faults.saturating_sub(before.minor_faults);
     let apps = evidence.events.iter().filter(|event| is(event, "app")).count();
-    let few = 32 + u64::try_from(apps).unwrap_or(0) / 4;
+    let few = 64 + u64::try_from(apps).unwrap_or(0) / 4;
     let restarted = evidence.restarted.is_some();
     let opened_later = match (evidence.restarted, evidence.first) {
         (Some(_), _) => 3,
