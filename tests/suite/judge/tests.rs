@@ -163,16 +163,16 @@ fn a_daemon_that_keeps_something_or_waits_for_a_page_is_noticed() {
     let larger = Look { rss_kb: 2013, ..look };
     assert_eq!(names(look, larger, None, None), ["the daemon's memory is what it was"]);
     // Little by little is noticed, too.
-    let (step, last) = (Look { rss_kb: 2400, ..look }, Look { rss_kb: 2525, ..look });
+    let (step, last) = (Look { rss_kb: 2900, ..look }, Look { rss_kb: 3037, ..look });
     assert_eq!(names(step, last, None, None), [""; 0]);
     assert_eq!(names(step, last, Some(look), None), ["the daemon's memory is what it was"]);
     assert_eq!(
         names(look, Look { major_faults: 1, ..look }, None, None),
         ["the daemon waited for no page, and took few"]
     );
-    assert_eq!(names(look, Look { minor_faults: 64, ..look }, None, None), [""; 0]);
+    assert_eq!(names(look, Look { minor_faults: 256, ..look }, None, None), [""; 0]);
     assert_eq!(
-        names(look, Look { minor_faults: 65, ..look }, None, None),
+        names(look, Look { minor_faults: 257, ..look }, None, None),
         ["the daemon waited for no page, and took few"]
     );
     // Another process, in whose place is the one that has started since.
