@@ -115,7 +115,7 @@ impl PidFd {
         const PIDFS: u32 = 0x5049_4446;
         let of = rustix::fs::fstatfs(&self.0).ok()?.f_type;
         // Before, all pidfds were of one inode.
-        if u32::try_from(of).ok()? != PIDFS {
+        if i128::from(of) != i128::from(PIDFS) {
             return None;
         }
         NonZeroU64::new(rustix::fs::fstat(&self.0).ok()?.st_ino)

@@ -99,26 +99,21 @@ impl Searcher {
     }
 
     /// Reads the size of a process that was registered or moved, and holds the file that tells it,
-    /// where sizes decide: at or below adj 200, or everywhere if searches go `by_size`. Holds none
-    /// beyond the budget, and does nothing if it is held already.
+    /// where sizes decide: at or below adj 200, or everywhere if searches go `by_size`. Does nothing
+    /// beyond the budget, or if it is held already.
     pub fn hold_size(&self, registry: &mut Registry, proc: &ProcDir, id: RecordId, by_size: bool) {
         let Some(record) = registry.get(id) else { return };
         let decides = by_size || record.adj() <= OomScoreAdj::PERCEPTIBLE;
-        if !decides || record.statm.is_some() {
+        if !decides || record.statm.is_some() || registry.held_statm() >= self.statm_budget {
             return;
         }
-        let (pid, known) = (record.pid().get(), record.size.is_some());
-        let within = registry.held_statm() < self.statm_budget;
-        if !within && known {
-            return;
-        }
-        let Ok(statm) = proc.open_statm(pid) else { return };
+        let Ok(statm) = proc.open_statm(record.pid().get()) else { return };
         // The kernel's buffer is made by the first read: now, not when memory is short.
         if let Ok(resident) = ProcDir::held_rss(&statm) {
             let swapped = self.scale.swap_used;
             self.scale.note(registry, id, (resident, swapped), false);
         }
-        if within && self.may_keep(&statm) {
+        if self.may_keep(&statm) {
             registry.hold_statm(id, statm);
         }
     }
