@@ -270,7 +270,9 @@ impl Daemon {
         if let Err(error) = self.reactor.rename(flight.pidfd(), Token::Victim(id)) {
             // Its exit would never be seen: with kill_timeout_ms of 0 the wait would not end.
             log::error!("cannot wait for process {}: {error}", flight.victim.pid);
-            self.killer.give_up_waiting();
+            if self.killer.is_waiting_for(id) {
+                self.killer.give_up_waiting();
+            }
         }
     }
 

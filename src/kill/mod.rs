@@ -264,7 +264,9 @@ impl Killer {
             self.evicted = slot.replace(flight);
         }
         let id = FlightId { place, ticket };
-        self.current.get_or_insert(id);
+        // The one in whose place it is may have been waited for.
+        let current = self.current.filter(|current| current.place != place);
+        self.current = current.or(Some(id));
         id
     }
 

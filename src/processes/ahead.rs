@@ -67,7 +67,7 @@ impl Ahead {
 
     /// Finds the one at `adj` that was largest when last seen, without reading.
     pub fn guess(&mut self, registry: &Registry, adj: OomScoreAdj) {
-        let known = |id: &RecordId| registry.get(*id)?.size.map(|size| size.total());
+        let known = |id: &RecordId| registry.get(*id)?.size.map(|size| size.hint());
         self.heaviest = registry.at(adj).max_by_key(known);
     }
 
@@ -129,7 +129,7 @@ impl Ahead {
             let Some(record) = registry.get(id) else { continue };
             let done = record.size.is_some_and(|known| known.exact && known.reading >= self.first);
             if !done && !self.is_ruled_out(scale.bound(record)) {
-                self.round.add(record.size.map_or(Pages::ZERO, |known| known.total()), id);
+                self.round.add(record.size.map_or(Pages::ZERO, |known| known.hint()), id);
             }
         }
         self.round.sort();

@@ -90,10 +90,6 @@ pub(super) fn heaviest(
     if untried == 0 {
         return None;
     }
-    if let ([(hint, only)], 1) = (&round.0[..], untried) {
-        // Nothing to compare it with.
-        return Some((*only, *hint));
-    }
     let now = MonoTime::now;
     let deadline = *scale.deadline.get_or_insert_with(|| now().plus_millis(BUDGET_MS));
     let mut reads = 0_usize;
@@ -142,7 +138,7 @@ fn gather(
         }
         let limit = limit(*best);
         if scale.bound(record).is_none_or(|most| limit.is_none_or(|limit| most > limit)) {
-            round.add(record.size.map_or(Pages::ZERO, |known| known.total()), id);
+            round.add(record.size.map_or(Pages::ZERO, |known| known.hint()), id);
         }
     }
     round.sort();

@@ -32,6 +32,15 @@ impl KnownSize {
     pub fn total(&self) -> Pages {
         self.resident + self.swapped
     }
+
+    /// How large it was as far as anybody saw: what is only a bound is no size.
+    pub fn hint(&self) -> Pages {
+        if self.exact {
+            self.total()
+        } else {
+            self.resident
+        }
+    }
 }
 
 /// What all comparisons of one reading have in common. A search is a reading, and so is each batch

@@ -27,7 +27,8 @@ impl Registry {
     #[must_use]
     pub fn heads(&self, heaviest: Option<RecordId>) -> Heads {
         let with_adj = |id: RecordId| self.get(id).map(|record| (id, record.adj()));
-        let mut heaviest = heaviest.and_then(with_adj);
+        let killable = |(_, adj): &(RecordId, OomScoreAdj)| *adj >= OomScoreAdj::FOREGROUND;
+        let mut heaviest = heaviest.and_then(with_adj).filter(killable);
         let all = self.oldest_first(OomScoreAdj::FOREGROUND).filter_map(with_adj);
         let other = heaviest.map(|(id, _)| id);
         let mut by_age = all.filter(|(id, _)| Some(*id) != other).peekable();
