@@ -75,15 +75,31 @@ impl Daemon {
     }
 
     /// Ends it; what it said since its start.
-    fn end(mut self) -> String {
+    fn end(self) -> String {
+        self.end_having_said("")
+    }
+
+    /// Ends it once it has said `words`, which a thread of its own may say a little later; all that it
+    /// said since its start.
+    fn end_having_said(mut self, words: &str) -> String {
+        let (mut said, mut line) = (String::new(), String::new());
+        let mut stderr = BufReader::new(self.child.stderr.take().unwrap());
+        while !said.contains(words) {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{said}");
+            said.push_str(&line);
+        }
         self.child.kill().unwrap();
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        stderr.read_to_string(&mut said).unwrap();
         said
     }
 
-    fn event_records(&self) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(self.dir.join("kills")).unwrap();
+    /// Its first `count` records, once they are written.
+    fn event_records(&self, count: usize) -> Vec<serde_json::Value> {
+        let text = host::until("the records", || {
+            let text = std::fs::read_to_string(self.dir.join("kills")).ok()?;
+            (text.matches('\n').count() >= count).then_some(text)
+        });
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
@@ -162,7 +178,7 @@ fn a_stuck_handler_costs_one_victim_each_two_seconds_and_clients_are_told_afterw
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 2);
     let adj = |value| OomScoreAdj::new(value).unwrap();
     assert_eq!(client.kill_count(KillCount::Between(adj(900), adj(900))).unwrap(), 2);
-    let records = daemon.event_records();
+    let records = daemon.event_records(2);
     let told: Vec<_> =
         records.iter().map(|r| (&r["Pid"], &r["OomAdj"], &r["kill_reasons"])).collect();
     assert_eq!(records.len(), 2, "{told:?}");
@@ -171,7 +187,7 @@ fn a_stuck_handler_costs_one_victim_each_two_seconds_and_clients_are_told_afterw
         assert_eq!((&record["OomAdj"], &record["kill_reasons"]), (&900.into(), &(-1).into()));
     }
 
-    let said = daemon.end();
+    let said = daemon.end_having_said(&format!("Kill 'sleep' ({})", second.pid()));
     assert_eq!(said.matches("lmkd watchdog timed out").count(), 2, "{said}");
     for app in [&first, &second] {
         assert!(said.contains(&format!("Kill 'sleep' ({})", app.pid())), "{said}");
@@ -190,8 +206,7 @@ fn a_dry_run_names_the_watchdogs_victim_and_spares_it() {
     client.update_props().unwrap();
     assert!(app.is_alive());
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 0);
-    let said = daemon.end();
-    assert!(said.contains(&format!("dry run, would: Kill 'sleep' ({})", app.pid())), "{said}");
+    daemon.end_having_said(&format!("dry run, would: Kill 'sleep' ({})", app.pid()));
 }
 
 #[test]
@@ -290,7 +305,7 @@ fn under_pressure_a_stuck_handler_costs_victims_in_kill_order_each_of_them_once(
     }
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 3);
     // By whom: the watchdog, which gives no reason, and then the loop.
-    let records = daemon.event_records();
+    let records = daemon.event_records(3);
     let told: Vec<_> =
         records.iter().map(|r| (r["Pid"].as_i64(), r["kill_reasons"] == -1)).collect();
     let pid = |n: usize| Some(i64::from(pids[n]));
