@@ -343,6 +343,5 @@ fn the_watchdog_names_its_victim_without_reading_its_memory() {
     assert_eq!(line, "changed\n");
     app.killed_after(start);
     answer.join().unwrap().unwrap();
-    let said = daemon.end();
-    assert!(said.contains(&format!("Kill 'as.prepared' ({})", app.pid())), "{said}");
+    daemon.end_having_said(&format!("Kill 'as.prepared' ({})", app.pid()));
 }

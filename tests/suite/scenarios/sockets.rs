@@ -46,7 +46,7 @@ fn bad_clients(run: &mut Run<'_>) -> Result<()> {
     run.remote.order(json!({"do": "count"}))?;
     let waited = asked.elapsed();
     run.check("system_server is answered", waited < Duration::from_secs(3), format!("{waited:?}"));
-    run.press(run.available_mib, 50, 2)?;
+    run.press(run.available_mib, 25, 2)?;
     run.check("memory was made", run.deaths().len() >= 2, format!("{:?}", run.deaths()));
     let hung_up = run.remote.since(run.mark).iter().any(|event| event["event"] == "disconnected");
     run.check("system_server stayed connected", !hung_up, "");
