@@ -18,7 +18,7 @@ pocket_needs guest
 
 logs=$PWD/target/test-logs/guest-$POCKET_KERNEL
 mkdir -p "$logs"
-rm -f "$logs"/*.rec
+rm -f "$logs"/*.rec "$logs"/*.json
 
 pocket_build && pocket_cargo build -q --bin lmkctl || exit 1
 files=("${GUEST_BINARY:-$pocket_built/lmkd}=/system/bin/lmkd_rs")
