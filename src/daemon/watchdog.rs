@@ -52,6 +52,7 @@ use rustix::time::TimerfdFlags;
 use rustix::time::TimerfdTimerFlags;
 use rustix::time::Timespec;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -245,7 +246,7 @@ impl Shared {
             facts: Default::default(),
         });
         let news = teller::start(event_log, page)?;
-        let proc = ProcDir::open(std::path::Path::new("/proc"))?;
+        let proc = ProcDir::open(Path::new("/proc"))?;
         let theirs = Arc::clone(&shared);
         let guard = Guard { shared: theirs, proc, news, dry_run, kills };
         std::thread::Builder::new().name("lmkd_watchdog".to_owned()).spawn(move || guard.run())?;
@@ -431,12 +432,16 @@ impl Daemon {
     }
 }
 
-/// Lets a test make a handler stick: `LMKD_TEST_STUCK_HANDLER_MS`, in debug builds only.
+/// Lets a test make a handler stick, in debug builds only: for `LMKD_TEST_STUCK_HANDLER_MS`, and no
+/// longer than until there is a file `LMKD_TEST_STUCK_UNTIL`.
 #[cfg(debug_assertions)]
 pub(super) fn stick_for_a_test() {
     let millis = std::env::var("LMKD_TEST_STUCK_HANDLER_MS").ok().and_then(|ms| ms.parse().ok());
-    if let Some(millis) = millis {
-        std::thread::sleep(std::time::Duration::from_millis(millis));
+    let Some(millis) = millis else { return };
+    let until = std::env::var_os("LMKD_TEST_STUCK_UNTIL").map(std::path::PathBuf::from);
+    let (start, limit) = (std::time::Instant::now(), std::time::Duration::from_millis(millis));
+    while start.elapsed() < limit && !until.as_ref().is_some_and(|file| file.exists()) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 
@@ -498,7 +503,7 @@ mod tests {
 
     #[test]
     fn victims_that_are_dying_are_not_laid_out() {
-        let proc = ProcDir::open(std::path::Path::new("/proc")).unwrap();
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
         let mut watchdog = Watchdog::start(EventLog::Off, PageSize::SMALL, true);
         let (mut registry, mut killer) = (Registry::with_capacity(2), Killer::start());
         let (first, _) = Sleeper::register(&mut registry, 900);
@@ -515,7 +520,7 @@ mod tests {
 
     #[test]
     fn whom_the_loop_kills_the_watchdog_does_not_and_the_other_way_round() {
-        let proc = ProcDir::open(std::path::Path::new("/proc")).unwrap();
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
         let mut watchdog = Watchdog::start(EventLog::Off, PageSize::SMALL, true);
         let (mut registry, killer) = (Registry::with_capacity(2), Killer::start());
         let (_first, first) = Sleeper::register(&mut registry, 900);

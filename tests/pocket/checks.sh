@@ -91,9 +91,10 @@ reads_tunables_when_they_change() {
     until_true '[ -z "$(getprop lmkd.reinit)" ]'
 }
 
-# daemon_pid: of a daemon that runs.
+# daemon_pid: of a daemon that runs. Between fork and exec init says that it runs, and it is still init.
 daemon_pid() {
-    pocket_adb shell 'p=$(getprop init.svc_debug_pid.lmkd); [ -n "$p" ] && readlink /proc/$p/exe | grep -q lmkd && echo $p'
+    until_true 'readlink /proc/$(getprop init.svc_debug_pid.lmkd)/exe | grep -q lmkd' &&
+        pocket_adb shell getprop init.svc_debug_pid.lmkd
 }
 
 # restarted_by COMMAND: another process runs under init's hand, and says that it watches.

@@ -40,7 +40,7 @@ puts_it_back_when_interrupted() {
     before=$(device_state)
     replace --actor "$pocket_built/examples/actor" --only reinit &
     suite=$!
-    until_true '[ -n "$(getprop persist.device_config.lmkd_native.kill_heaviest_task)" ]'
+    until_true '[ -n "$(getprop persist.device_config.lmkd_native.debug)" ]'
     # The suite itself, below timeout.
     pkill -INT -P "$suite" || return 1
     wait "$suite" && return 1
