@@ -153,7 +153,11 @@ impl App {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
         let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
         let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
-        assert_eq!(rustix::event::poll(&mut ended, Some(&limit)).unwrap(), 1, "nobody kills {pid:?}");
+        assert_eq!(
+            rustix::event::poll(&mut ended, Some(&limit)).unwrap(),
+            1,
+            "nobody kills {pid:?}"
+        );
         assert_eq!(self.0.wait().unwrap().signal(), Some(9));
         since.elapsed()
     }
