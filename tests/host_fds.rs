@@ -11,8 +11,12 @@ use host::pressure::Pressure;
 use host::until;
 use host::wire::PROCPRIO;
 use lmkd::kernel::process::ProcDir;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
 
 /// As many as prlimit leaves the daemon.
 const LIMIT: usize = 64;
@@ -31,6 +35,12 @@ fn pidfds(daemon: &Daemon) -> usize {
         fs::read_link(path).is_ok_and(|target| target.to_string_lossy().contains("pidfd"))
     };
     fds.filter(|fd| is_pidfd(&fd.as_ref().unwrap().path())).count()
+}
+
+/// The CPU time of the daemon's loop.
+fn busy_time(daemon: &Daemon) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{}/schedstat", daemon.pid())).unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
 #[test]
@@ -67,6 +77,31 @@ fn more_processes_than_descriptors_are_registered_and_clients_still_served() {
     for client in &more {
         client.barrier();
     }
+}
+
+/// Not even the one that is kept for saying no: the kernel refuses again and again.
+#[test]
+fn newcomers_that_cannot_be_had_do_not_keep_the_loop_busy() {
+    let daemon = Daemon::start_under(UNDER_LIMIT, DRY);
+    let known = daemon.raw();
+    known.barrier();
+    let pid = rustix::process::Pid::from_raw(daemon.pid());
+    let limit = |current| {
+        let limit = Rlimit { current: Some(current), maximum: Some(64) };
+        rustix::process::prlimit(pid, Resource::Nofile, limit).unwrap()
+    };
+    let before = limit(3);
+    // Connected for itself: nobody answers yet.
+    let newcomer = daemon.raw();
+    daemon.log.wait_for(1, "Too many open files");
+    let (busy, start) = (busy_time(&daemon), Instant::now());
+    // There is no event to wait for: it is about what does not happen meanwhile.
+    std::thread::sleep(Duration::from_secs(1));
+    let (busy, passed) = (busy_time(&daemon) - busy, start.elapsed());
+    assert!(busy < passed / 10, "{busy:?} of {passed:?}");
+    known.barrier();
+    limit(before.current.unwrap());
+    newcomer.barrier();
 }
 
 #[test]

@@ -216,7 +216,8 @@ fn kill_all(mut parts: Loop, adjs: &[i32]) {
         parts.register(child, *adj);
     }
     for _ in adjs {
-        parts.ready.prepare(&parts.registry.heads(None), &parts.registry, &parts.proc);
+        let heads = parts.registry.heads(None);
+        while parts.ready.prepare_one(&heads, &parts.registry, &parts.proc) {}
         let id = without_the_heap(|| parts.kill());
         let pid = parts.killer.flight(id).unwrap().victim.pid;
         let at = children.iter().position(|child| child.id().cast_signed() == pid).unwrap();

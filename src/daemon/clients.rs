@@ -32,6 +32,9 @@ const TARGET_SPACING_MS: i64 = 1000;
 /// Commands that one turn of the loop serves, so that a flood leaves time for deaths and pressure.
 const COMMANDS_PER_TURN: usize = 2 * RECEIVED_MAX;
 
+/// After a connection that the kernel could not hand over newcomers wait, ms.
+const DEAF_MS: i64 = 100;
+
 /// What the daemon remembers of its clients' wishes.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
@@ -63,7 +66,22 @@ impl Daemon {
                 }
             }
             Ok(Accepted::Refused | Accepted::Empty) => {}
-            Err(error) => self.notices.refused(MonoTime::now(), &error),
+            Err(error) => {
+                self.notices.refused(MonoTime::now(), &error);
+                // It waits there until the kernel has what it lacks (ENFILE, ENOMEM): asked again at
+                // once, the loop would spin.
+                self.reactor.remove(self.server.listener());
+                self.deaf_until = Some(MonoTime::now().plus_millis(DEAF_MS));
+            }
+        }
+    }
+
+    /// Those who want to connect are heard again.
+    pub(super) fn listen_again(&mut self, now: MonoTime) {
+        self.deaf_until = None;
+        if let Err(error) = self.reactor.add(self.server.listener(), Token::Listener) {
+            self.notices.refused(now, &error);
+            self.deaf_until = Some(now.plus_millis(DEAF_MS));
         }
     }
 

@@ -64,8 +64,9 @@ impl Daemon {
                 look.plan = self.plan(trigger);
             }
             Admission::Evaluate { watermarks } => {
-                self.stop_waiting();
+                let over = self.killer.give_up_waiting();
                 killed = self.evaluate(&mut look, watermarks);
+                self.tell_timeout(over);
                 self.read_sizes_ahead(now, killed.is_some());
                 let reclaim = self.sample.reclaim.unwrap_or_default();
                 let reclaiming = reclaim.kswapd_awake || reclaim.direct_since.is_some();
@@ -361,11 +362,13 @@ impl Daemon {
         }
     }
 
-    /// kill_timeout_ms is over, or the wait no longer matters.
-    pub(super) fn stop_waiting(&mut self) {
-        let Some((id, release)) = self.killer.give_up_waiting() else { return };
-        let owed = self.killer.owed();
-        let Some(flight) = self.killer.flight(id) else { return };
+    /// Says and records that a victim was given up on, because kill_timeout_ms is over or its wait no
+    /// longer matters.
+    pub(super) fn tell_timeout(&mut self, over: Option<FlightId>) {
+        let Some((id, flight)) = over.and_then(|id| Some((id, self.killer.flight(id)?))) else {
+            return;
+        };
+        let (release, owed) = (self.killer.release(id), self.killer.owed());
         report::log_timeout(flight, release, self.tunables.kill_timeout_ms, owed);
         let memory_back = release.is_some_and(|release| release.is_back());
         let flight = (flight.victim.pid, flight.moments);

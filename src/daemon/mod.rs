@@ -9,6 +9,8 @@
 
 mod clients;
 mod facts;
+mod guard;
+mod listening;
 mod look;
 mod opening;
 mod operator;
@@ -32,7 +34,6 @@ use crate::control::server::Server;
 use crate::control::server::CLIENTS_MAX;
 use crate::kernel::memcg::MemcgError;
 use crate::kernel::memcg::MemoryCgroups;
-use crate::kernel::memevents::Event;
 use crate::kernel::memevents::MemEvents;
 use crate::kernel::memevents::ReclaimTracker;
 use crate::kernel::process::ProcDir;
@@ -41,7 +42,6 @@ use crate::kernel::GpuMemory;
 use crate::kernel::Sample;
 use crate::kernel::Sampler;
 use crate::kill::Killer;
-use crate::policy::Level;
 use crate::policy::Policy;
 use crate::policy::Trigger;
 use crate::processes::Heads;
@@ -49,7 +49,7 @@ use crate::processes::Ready;
 use crate::processes::RecordId;
 use crate::processes::Registry;
 use crate::processes::Searcher;
-use crate::recorder::Input;
+use crate::processes::READY;
 use crate::recorder::Journal;
 use crate::recorder::Removal;
 use crate::report::EventLog;
@@ -66,13 +66,6 @@ use reactor::Token;
 use schedule::Schedule;
 use std::cell::OnceCell;
 use std::path::Path;
-
-/// How often memory is looked at where the kernel has no pressure interface, ms.
-const SAMPLING_INTERVAL_MS: i64 = 1000;
-
-/// Signs of scarce memory without a stall make the daemon look no more often than this, ms, unless
-/// the policy keeps vigil.
-const SCARCITY_SPACING_MS: u32 = 100;
 
 /// Sizes are read ahead a few at a time, with so many milliseconds for events and for others' CPU
 /// time in between.
@@ -119,6 +112,8 @@ pub struct Daemon {
     journal: Journal,
     trace: Option<TraceMarker>,
     watchdog: watchdog::Watchdog,
+    /// When newcomers are listened to again.
+    deaf_until: Option<MonoTime>,
     /// When the current event was taken out of the kernel.
     woken: MonoTime,
     stop: bool,
@@ -214,6 +209,7 @@ impl Daemon {
             // Without tracefs, or the right to write there, there is no trace to be seen in.
             trace: TraceMarker::open().ok(),
             watchdog,
+            deaf_until: None,
             woken: MonoTime::ZERO,
             stop: false,
         };
@@ -228,25 +224,8 @@ impl Daemon {
 
     /// One turn of the loop: wait, serve every event, then whatever time has made due.
     fn step(&mut self) {
-        let mut heads = self.registry.heads(self.searcher.likely_heaviest());
-        self.publish(&heads);
-        // The next victims are prepared for their kill while there is nothing else to do, and while
-        // the last one dies.
-        let behind = self.ready.is_behind(&heads);
-        let busy = behind && self.killer.waiting_for().is_none();
-        let mut count = if busy { self.wait(Some(0)) } else { 0 };
+        let mut count = self.prepare_victims();
         if count == 0 {
-            if behind {
-                self.watchdog.begin(MonoTime::now());
-                if !self.searcher.is_reading_ahead() {
-                    let by_size = self.tunables.kill_heaviest_task;
-                    self.searcher.guess_heaviest(&self.registry, by_size);
-                    heads = self.registry.heads(self.searcher.likely_heaviest());
-                    self.publish(&heads);
-                }
-                self.ready.prepare(&heads, &self.registry, &self.proc);
-                self.watchdog.describe(&self.registry, &self.ready);
-            }
             count = self.wait(self.timeout(MonoTime::now()));
             if count == 0 {
                 self.watchdog.begin(MonoTime::now());
@@ -300,6 +279,37 @@ impl Daemon {
         self.end_recording_turn(MonoTime::now());
     }
 
+    /// Prepares the next victims for their kill, one after the other, as long as nothing happens and
+    /// nothing is due; how many events there are then. While a victim dies only the one after it is
+    /// prepared: reading another's command line, as its kill would, may wait for that process.
+    fn prepare_victims(&mut self) -> usize {
+        let mut heads = self.registry.heads(self.searcher.likely_heaviest());
+        self.publish(&heads);
+        let most = if self.killer.waiting_for().is_some() { 1 } else { READY };
+        if !self.ready.is_behind(&heads, most) {
+            return 0;
+        }
+        let mut count = self.wait(Some(0));
+        if count == 0 && !self.searcher.is_reading_ahead() {
+            self.watchdog.begin(MonoTime::now());
+            let by_size = self.tunables.kill_heaviest_task;
+            self.searcher.guess_heaviest(&self.registry, by_size);
+            heads = self.registry.heads(self.searcher.likely_heaviest());
+            self.publish(&heads);
+        }
+        while count == 0 && self.ready.is_behind(&heads, most) {
+            let now = MonoTime::now();
+            if self.timeout(now) == Some(0) {
+                break;
+            }
+            self.watchdog.begin(now);
+            self.ready.prepare_one(&heads, &self.registry, &self.proc);
+            self.watchdog.describe(&self.registry, &self.ready);
+            count = self.wait(Some(0));
+        }
+        count
+    }
+
     fn publish(&mut self, heads: &Heads) {
         self.watchdog.publish(heads, &self.registry, &self.proc, &self.killer);
     }
@@ -341,7 +351,8 @@ impl Daemon {
         let status = self.status_due().map(|at| until(now, at));
         let sizes = self.searcher.is_reading_ahead().then_some(READ_AHEAD_EVERY_MS);
         let memevents = self.reopening.due().map(|at| until(now, at));
-        [look, kill, target, status, sizes, memevents].into_iter().flatten().min()
+        let newcomers = self.deaf_until.map(|at| until(now, at));
+        [look, kill, target, status, sizes, memevents, newcomers].into_iter().flatten().min()
     }
 
     fn kill_timeout_in(&self, now: MonoTime) -> Option<i64> {
@@ -358,39 +369,8 @@ impl Daemon {
         if self.reopening.due().is_some_and(|at| at <= now) {
             self.open_memevents();
         }
-    }
-
-    /// A PSI monitor fired. One in error (its cgroup is gone) is dropped, or it would spin.
-    fn pressure_event(&mut self, level: Level, ready: reactor::Ready) -> Option<Level> {
-        if ready.error {
-            log::error!("the pressure file is gone: sampling memory once a second instead");
-            self.use_source(psi::Source::Sampling { every_ms: SAMPLING_INTERVAL_MS });
-            return None;
-        }
-        ready.readable.then_some(level)
-    }
-
-    /// Takes the kernel's reclaim events out of their ring. A vendor's wish and signs of scarcity
-    /// wait in the schedule until the loop comes to them.
-    fn take_memevents(&mut self, now: MonoTime) {
-        let Some(memevents) = &mut self.memevents else { return };
-        let (reclaim, policy) = (&mut self.reclaim, &mut self.policy);
-        let schedule = &mut self.schedule;
-        let mut zones_changed = false;
-        memevents.drain(now, |event| {
-            reclaim.apply(&event);
-            schedule.sign(event.means_scarcity());
-            match event {
-                Event::VendorKill { reason, min_adj } => schedule.wish(reason, min_adj),
-                Event::UpdateZoneinfo | Event::Lost => {
-                    policy.watermarks_changed();
-                    zones_changed = true;
-                }
-                _ => {}
-            }
-        });
-        if zones_changed {
-            self.journal.write(now, &Input::WatermarksChanged);
+        if self.deaf_until.is_some_and(|at| at <= now) {
+            self.listen_again(now);
         }
     }
 
@@ -398,8 +378,9 @@ impl Daemon {
     fn serve_due(&mut self) {
         let now = MonoTime::now();
         self.take_memevents(now);
+        let mut over = None;
         if self.kill_timeout_in(now) == Some(0) {
-            self.stop_waiting();
+            over = self.killer.give_up_waiting();
             self.schedule.resume(now);
         }
         if let Some(trigger) = self.schedule.take_wish() {
@@ -408,112 +389,8 @@ impl Daemon {
         if let Some(trigger) = self.schedule.take_due(MonoTime::now()) {
             self.look(trigger);
         }
-    }
-
-    /// Begins to open the source of reclaim events, unless there is one.
-    fn open_memevents(&mut self) {
-        if self.memevents.is_some() || self.opening.is_some() {
-            return;
-        }
-        self.reopening.stop();
-        let opening = Opening::start(SCARCITY_SPACING_MS).and_then(|opening| {
-            self.reactor.add(&opening, Token::MemEventsOpened)?;
-            Ok(opening)
-        });
-        match opening {
-            Ok(opening) => self.opening = Some(opening),
-            Err(error) => log::warn!("reclaim events cannot be opened: {error}"),
-        }
-        self.warn_of_unheard_reclaim();
-    }
-
-    /// The source of reclaim events is open, or it cannot be had.
-    fn memevents_opened(&mut self) {
-        let Some(opening) = self.opening.take() else { return };
-        self.reactor.remove(&opening);
-        match opening.take() {
-            Some(Ok(events)) => match self.reactor.add(&events, Token::MemEvents) {
-                Ok(()) => {
-                    let whose = if events.is_stamped() { "our own" } else { "Android's" };
-                    log::info!("reclaim: told by {whose} BPF programs");
-                    let told = events.has_zoneinfo_events();
-                    self.policy.watermark_changes_are_told(told);
-                    self.memevents = Some(events);
-                    // What kswapd announced before now was heard by nobody; it may have given up.
-                    self.schedule.sign(true);
-                    self.record_input(Input::WatermarkChangesAreTold(told));
-                    self.record_sources();
-                }
-                Err(error) => log::warn!("reclaim events are not waited for: {error}"),
-            },
-            Some(Err(error)) => {
-                if self.reopening.is_again() && error.is_worth_retrying() {
-                    log::debug!("reclaim: still told by vmstat's counters; {error}");
-                } else {
-                    log::info!("reclaim: told by vmstat's counters; {error}");
-                }
-                if error.is_worth_retrying() {
-                    self.reopening.later(MonoTime::now());
-                }
-            }
-            None => {}
-        }
-        self.warn_of_unheard_reclaim();
-    }
-
-    /// Makes the pressure monitors, or sampling where the kernel has none. True if the tunables
-    /// were accepted; otherwise what was armed before stays.
-    pub(super) fn arm_pressure(&mut self) -> bool {
-        let source = match psi::arm(self.options.pressure_file(), &self.tunables) {
-            Ok(source) => source,
-            Err(error) => {
-                log::error!("{error}");
-                if self.pressure.is_none() {
-                    // Better slow than deaf, until the tunables make sense.
-                    self.use_source(psi::Source::Sampling { every_ms: SAMPLING_INTERVAL_MS });
-                }
-                return false;
-            }
-        };
-        let hears = matches!(self.pressure, Some(psi::Source::Psi { .. }));
-        let would_hear = matches!(source, psi::Source::Psi { .. }) || !self.tunables.use_psi;
-        if hears && !would_hear {
-            log::error!("the pressure monitors stay as they were");
-            return false;
-        }
-        self.use_source(source);
-        true
-    }
-
-    fn use_source(&mut self, source: psi::Source) {
-        let mut sampling = None;
-        match &source {
-            psi::Source::Sampling { every_ms } => {
-                sampling = Some(MonoTime::now().plus_millis(*every_ms));
-            }
-            psi::Source::Psi { monitors, .. } => {
-                for monitor in monitors.iter().flatten() {
-                    let token = Token::Pressure(monitor.level);
-                    if let Err(error) = self.reactor.add_pressure(&monitor.fd, token) {
-                        log::error!("a pressure monitor is not waited for: {error}");
-                    }
-                }
-            }
-        }
-        // The old monitors leave the epoll set as they are closed.
-        self.pressure = Some(source);
-        self.schedule.watch(sampling);
-        self.policy.pressure_is_sampled(sampling.is_some());
-        self.record_input(Input::PressureIsSampled(sampling.is_some()));
-        self.record_sources();
-    }
-
-    /// How long looks go on after an event: the window in which the kernel says nothing new.
-    fn window_ms(&self) -> i64 {
-        match &self.pressure {
-            Some(psi::Source::Psi { window_ms, .. }) => *window_ms,
-            _ => self.tunables.psi_window_size_ms,
-        }
+        // The next kill does not wait for what is said of the last one.
+        self.tell_timeout(over);
     }
 
     /// A registered process has exited on its own.

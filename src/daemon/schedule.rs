@@ -1,9 +1,9 @@
 //! When the daemon looks at memory, and for whom: a vendor's wish, timed looks after a pressure
 //! event, sampling where there are no events, and scarcity. Pure.
 
+use super::listening::SAMPLING_INTERVAL_MS;
+use super::listening::SCARCITY_SPACING_MS;
 use super::until;
-use super::SAMPLING_INTERVAL_MS;
-use super::SCARCITY_SPACING_MS;
 use crate::clock::MonoTime;
 use crate::kernel::memevents::WakeGate;
 use crate::policy::PollPlan;

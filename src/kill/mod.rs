@@ -331,13 +331,18 @@ impl Killer {
     }
 
     /// kill_timeout_ms is over: the next victim may be chosen while this one stays on watch.
-    pub fn give_up_waiting(&mut self) -> Option<(FlightId, Option<reaper::Release>)> {
+    pub fn give_up_waiting(&mut self) -> Option<FlightId> {
         let id = self.current.take()?;
-        let release = self.reaper.answer(id.place, id.ticket);
         let flight = self.flights.get_mut(usize::from(id.place))?.as_mut()?;
         flight.timed_out = true;
         self.ledger.timeouts = self.ledger.timeouts.saturating_add(1);
-        Some((id, release))
+        Some(id)
+    }
+
+    /// What became of a victim's memory, if the reaper has answered by now.
+    #[must_use]
+    pub fn release(&self, id: FlightId) -> Option<reaper::Release> {
+        self.reaper.answer(id.place, id.ticket)
     }
 
     /// Memory of victims that were given up on and still hold it, in kilobytes.

@@ -43,6 +43,8 @@ impl Registry {
 #[derive(Debug, Default)]
 pub struct Ready {
     heads: Heads,
+    /// So many of them have been prepared, or could not be.
+    tried: usize,
     places: [Option<Prepared>; READY],
 }
 
@@ -58,29 +60,37 @@ pub struct Prepared {
 }
 
 impl Ready {
-    /// Whether others are next than at the last [`Self::prepare`].
+    /// Whether others are next than at the last [`Self::prepare_one`], or any of the first `most` of
+    /// them is still to be prepared.
     #[must_use]
-    pub fn is_behind(&self, heads: &Heads) -> bool {
-        self.heads != *heads
+    pub fn is_behind(&self, heads: &Heads, most: usize) -> bool {
+        self.heads != *heads || heads.iter().take(most).skip(self.tried).any(Option::is_some)
     }
 
-    /// Opens the files of those of `heads` that are new among them, and closes those of others.
-    pub fn prepare(&mut self, heads: &Heads, registry: &Registry, proc: &ProcDir) {
-        self.heads = *heads;
-        let is_head = |id| heads.iter().flatten().any(|(head, _)| *head == id);
-        for place in &mut self.places {
-            place.take_if(|prepared| !is_head(prepared.id));
+    /// Opens the files of the first of `heads` that is new among them, and closes those of others.
+    /// False if there is none. One whose files cannot be opened is read when it is killed.
+    pub fn prepare_one(&mut self, heads: &Heads, registry: &Registry, proc: &ProcDir) -> bool {
+        if self.heads != *heads {
+            self.heads = *heads;
+            self.tried = 0;
+            let is_head = |id| heads.iter().flatten().any(|(head, _)| *head == id);
+            for place in &mut self.places {
+                place.take_if(|prepared| !is_head(prepared.id));
+            }
         }
-        for (id, _) in heads.iter().flatten() {
-            if self.get(*id).is_some() {
+        while let Some(head) = heads.get(self.tried) {
+            self.tried = self.tried.saturating_add(1);
+            let Some((id, _)) = *head else { continue };
+            if self.get(id).is_some() {
                 continue;
             }
-            // One that is gone, or cannot be opened just now, is read when it is killed.
-            let prepared = Prepared::open(*id, registry, proc);
+            let prepared = Prepared::open(id, registry, proc);
             if let Some(free) = self.places.iter_mut().find(|place| place.is_none()) {
                 *free = prepared;
             }
+            return true;
         }
+        false
     }
 
     /// The open files of a process, if it is among the next.
@@ -188,9 +198,12 @@ mod tests {
         let (_system, shielded) = registered(&mut registry, &proc, -900);
         let apps = [(); READY].map(|()| registered(&mut registry, &proc, 900));
         let heads = registry.heads(None);
-        assert!(ready.is_behind(&heads));
-        ready.prepare(&heads, &registry, &proc);
-        assert!(!ready.is_behind(&heads));
+        assert!(ready.is_behind(&heads, READY));
+        assert!(ready.prepare_one(&heads, &registry, &proc));
+        assert!(ready.get(apps[0].1).is_some() && ready.get(apps[1].1).is_none());
+        assert!(ready.is_behind(&heads, READY) && !ready.is_behind(&heads, 1));
+        while ready.prepare_one(&heads, &registry, &proc) {}
+        assert!(!ready.is_behind(&heads, READY));
         assert!(ready.get(spared).is_none() && ready.get(shielded).is_none());
         for (_, id) in &apps {
             let prepared = ready.get(*id).unwrap();
@@ -203,10 +216,17 @@ mod tests {
         let (_, first) = apps[0];
         registry.remove(first);
         let heads = registry.heads(None);
-        assert!(ready.is_behind(&heads));
-        ready.prepare(&heads, &registry, &proc);
+        assert!(ready.is_behind(&heads, READY));
+        while ready.prepare_one(&heads, &registry, &proc) {}
+        assert!(!ready.is_behind(&heads, READY));
         assert!(ready.get(first).is_none());
         assert!(ready.get(spared).is_some() && ready.get(shielded).is_none());
+
+        // With nobody left there is nobody's file to keep.
+        registry.retain(|_| false);
+        let heads = registry.heads(None);
+        assert!(ready.is_behind(&heads, READY) && !ready.prepare_one(&heads, &registry, &proc));
+        assert!(ready.places.iter().all(Option::is_none) && !ready.is_behind(&heads, READY));
     }
 
     #[test]
@@ -235,7 +255,7 @@ mod tests {
         let mut registry = Registry::with_capacity(1);
         let mut ready = Ready::default();
         let (child, id) = registered(&mut registry, &proc, 900);
-        ready.prepare(&registry.heads(None), &registry, &proc);
+        assert!(ready.prepare_one(&registry.heads(None), &registry, &proc));
         let prepared = ready.get(id).unwrap();
         let status = prepared.status().unwrap();
         assert!(prepared.name(&status).is_some());

@@ -17,8 +17,8 @@ struct Holder {
 
 impl Holder {
     fn new(megabytes: u32) -> Self {
-        let script =
-            "while read -r mb; do x=$x$(head -c ${mb}M /dev/zero | tr '\\0' x); echo; done";
+        let script = "while read -r mb; do
+            [ $mb = 0 ] || x=$x$(head -c ${mb}M /dev/zero | tr '\\0' x); echo; done";
         let mut child = Command::new("sh")
             .args(["-c", script])
             .stdin(Stdio::piped())
@@ -32,8 +32,11 @@ impl Holder {
     }
 
     fn grow(&mut self, megabytes: u32) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{megabytes}").unwrap();
-        self.out.read_line(&mut String::new()).unwrap();
+        // What the shell needed to get there is free again once it has begun with the next line.
+        for megabytes in [megabytes, 0] {
+            writeln!(self.child.stdin.as_mut().unwrap(), "{megabytes}").unwrap();
+            self.out.read_line(&mut String::new()).unwrap();
+        }
     }
 
     fn pid(&self) -> Pid {
@@ -75,6 +78,12 @@ fn searcher(adopter: Option<Adopter>) -> Searcher {
     Searcher::with(adopter, PageSize::of_this_kernel(), 100)
 }
 
+/// A machine that lets the test wait does not decide what is the heaviest.
+fn start(searcher: &mut Searcher, min_adj: OomScoreAdj, by_size: bool, swap_used: Kib) {
+    searcher.start(min_adj, by_size, swap_used);
+    searcher.scale.deadline = Some(MonoTime::now().plus_millis(60_000));
+}
+
 fn all(searcher: &mut Searcher, registry: &mut Registry) -> Vec<Pid> {
     searcher.first(registry, &proc(), usize::MAX).iter().map(|found| found.pid).collect()
 }
@@ -87,10 +96,10 @@ fn failures_go_on_with_the_same_adj_down_to_the_lowest_allowed() {
         register(&mut registry, pid(n), at, MonoTime::ZERO);
     }
     let mut searcher = searcher(None);
-    searcher.start(adj(500), false, Kib::ZERO);
+    start(&mut searcher, adj(500), false, Kib::ZERO);
     assert_eq!(all(&mut searcher, &mut registry), [3, 1, 2, 6, 4].map(pid));
     // A new search begins at the top again; a record that was removed is not missed.
-    searcher.start(adj(-1000), false, Kib::ZERO);
+    start(&mut searcher, adj(-1000), false, Kib::ZERO);
     let proc = proc();
     let first = searcher.next(&mut registry, &proc).unwrap();
     assert_eq!((first.pid, first.adj), (pid(3), adj(1000)));
@@ -110,9 +119,9 @@ fn where_the_user_would_notice_the_heaviest_goes_first() {
                 register(&mut registry, holder.pid(), at, MonoTime::ZERO);
             }
             let mut searcher = searcher(None);
-            searcher.start(adj(0), by_size, swap_used);
+            start(&mut searcher, adj(0), by_size, swap_used);
             assert_eq!(all(&mut searcher, &mut registry), [heavy, middle, light]);
-            searcher.start(adj(0), by_size, swap_used);
+            start(&mut searcher, adj(0), by_size, swap_used);
             assert_eq!(all(&mut searcher, &mut registry), [heavy, middle, light]);
         }
     }
@@ -121,7 +130,7 @@ fn where_the_user_would_notice_the_heaviest_goes_first() {
         register(&mut registry, holder.pid(), 201, MonoTime::ZERO);
     }
     let mut searcher = searcher(None);
-    searcher.start(adj(0), false, Kib::ZERO);
+    start(&mut searcher, adj(0), false, Kib::ZERO);
     assert_eq!(all(&mut searcher, &mut registry), [light, heavy, middle]);
 }
 
@@ -139,7 +148,7 @@ fn a_size_known_from_before_does_not_hide_growth() {
     let mut counters = PageCounterFile::open();
     let mut heaviest = || {
         searcher.know(counters.read());
-        searcher.start(adj(0), false, Kib::ZERO);
+        start(&mut searcher, adj(0), false, Kib::ZERO);
         searcher.next(&mut registry, &proc).unwrap().pid
     };
     assert_eq!(heaviest(), holders[0].pid());
@@ -183,7 +192,7 @@ fn a_process_that_is_gone_comes_last_and_ends_nothing() {
         searcher.hold_size(&mut registry, &proc(), id, false);
     }
     holders[0].end();
-    searcher.start(adj(0), false, Kib::ZERO);
+    start(&mut searcher, adj(0), false, Kib::ZERO);
     let order = [2, 1, 0].map(|n: usize| holders[n].pid());
     assert_eq!(all(&mut searcher, &mut registry), order);
 }
@@ -230,7 +239,7 @@ fn registered_and_adopted_processes_share_one_order() {
         let mut registry = Registry::with_capacity(8);
         register(&mut registry, registered, at, since);
         let mut searcher = searcher(Some(Adopter::new().unwrap()));
-        searcher.start(adj(970), false, Kib::ZERO);
+        start(&mut searcher, adj(970), false, Kib::ZERO);
         let mut found = all(&mut searcher, &mut registry);
         found.retain(|pid| mine.contains(pid) || *pid == registered);
         found
@@ -249,7 +258,7 @@ fn a_registered_process_is_not_adopted_as_well() {
     let mut registry = Registry::with_capacity(8);
     register(&mut registry, holder.pid(), 5, MonoTime::ZERO);
     let mut searcher = searcher(Some(Adopter::new().unwrap()));
-    searcher.start(adj(960), false, Kib::ZERO);
+    start(&mut searcher, adj(960), false, Kib::ZERO);
     assert!(!all(&mut searcher, &mut registry).contains(&holder.pid()));
 }
 
@@ -257,7 +266,7 @@ fn a_registered_process_is_not_adopted_as_well() {
 fn the_longest_running_are_adopted_first_also_beyond_what_one_walk_keeps() {
     let holders: Vec<_> = (0..40).map(|_| Holder::new(0).at(963)).collect();
     let mut searcher = searcher(Some(Adopter::new().unwrap()));
-    searcher.start(adj(963), false, Kib::ZERO);
+    start(&mut searcher, adj(963), false, Kib::ZERO);
     let mut found = all(&mut searcher, &mut Registry::with_capacity(0));
     found.retain(|pid| holders.iter().any(|holder| holder.pid() == *pid));
     assert_eq!(found.len(), holders.len());
@@ -275,7 +284,7 @@ fn the_daemon_its_ancestors_init_kernel_threads_and_the_empty_are_spared() {
     let heavy = Holder::new(20);
     let light = Holder::new(1);
     let mut searcher = searcher(Some(Adopter::new().unwrap()));
-    searcher.start(adj(0), false, Kib::ZERO);
+    start(&mut searcher, adj(0), false, Kib::ZERO);
     let proc = proc();
     let found = searcher.first(&mut Registry::with_capacity(0), &proc, usize::MAX);
     let place = |pid: i32| found.iter().position(|candidate| candidate.pid.get() == pid);
@@ -336,11 +345,11 @@ fn a_process_whose_leader_has_left_weighs_what_its_threads_hold() {
             let id = register(&mut registry, pid, 0, MonoTime::ZERO);
             searcher.hold_size(&mut registry, &proc, id, false);
         }
-        searcher.start(adj(0), false, swap_used);
+        start(&mut searcher, adj(0), false, swap_used);
         assert_eq!(all(&mut searcher, &mut registry), [headless.pid(), other.pid()]);
     }
     let mut searcher = searcher(Some(Adopter::new().unwrap()));
-    searcher.start(adj(951), false, Kib::ZERO);
+    start(&mut searcher, adj(951), false, Kib::ZERO);
     assert!(all(&mut searcher, &mut Registry::with_capacity(0)).contains(&headless.pid()));
 }
 
@@ -388,7 +397,7 @@ fn what_is_swapped_out_decides_who_is_heaviest() {
     }
     let mut searcher = searcher(None);
     let mut order = |swap_used| {
-        searcher.start(adj(0), false, swap_used);
+        start(&mut searcher, adj(0), false, swap_used);
         let found = searcher.first(&mut registry, &proc, usize::MAX);
         found.iter().map(|found| found.pid.get()).collect::<Vec<_>>()
     };

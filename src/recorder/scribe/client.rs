@@ -83,6 +83,11 @@ impl Client {
         self.blocked.is_some()
     }
 
+    #[cfg(test)]
+    pub(super) fn has_not_read_since(&mut self, when: MonoTime) {
+        self.blocked = Some(when);
+    }
+
     /// Whether the loop is still to be asked for it.
     pub(super) fn has_question(&self) -> bool {
         matches!(self.task, Task::Status { asked: false, .. })
@@ -97,12 +102,12 @@ impl Client {
 
     /// When its patience, or ours with it, ends.
     pub(super) fn due(&self) -> Option<MonoTime> {
-        let blocked = self.blocked.map(|since| since.plus_millis(BLOCKED_MS));
-        let answer = match self.task {
-            Task::Status { since, .. } => Some(since.plus_millis(ANSWER_MS)),
-            _ => None,
-        };
-        [blocked, answer].into_iter().flatten().min()
+        match (self.blocked, self.task) {
+            // What it asked for stands ready.
+            (Some(since), _) => Some(since.plus_millis(BLOCKED_MS)),
+            (None, Task::Status { since, .. }) => Some(since.plus_millis(ANSWER_MS)),
+            (None, _) => None,
+        }
     }
 
     /// Takes requests and sends what there is. False if the connection is over.

@@ -74,3 +74,19 @@ fn a_listener_that_fails_is_left_alone_for_a_while() {
     scribe.wait().unwrap();
     assert!(MonoTime::now().millis_since(before) > DEAF_MS / 2);
 }
+
+/// The answer to a question that it asked may wait for it, but not the thread for its deadline.
+#[test]
+fn an_operator_that_asks_and_does_not_read_is_waited_for_without_spinning() {
+    let journal = Journal::new(0).unwrap();
+    let mut scribe = scribe(&journal, None);
+    let (operator, ours) = pair();
+    scribe.clients[0] = Some(Client::new(ours));
+    rustix::net::send(&operator, &Request::Status.encode(), SendFlags::empty()).unwrap();
+    scribe.serve();
+    let asked = MonoTime::now();
+    let blocked = scribe.clients[0].as_mut().unwrap();
+    blocked.has_not_read_since(asked);
+    let due = blocked.due().unwrap();
+    assert!(due.millis_since(asked) > 20_000, "{}", due.millis_since(asked));
+}
