@@ -310,19 +310,26 @@ impl Coded for OomScoreAdj {
 
 /// Makes a structure [`Coded`] as its fields in the order given. One that is left out does not
 /// compile. Those `without` which it is coded have their default afterwards: they were added later,
-/// and are kept at the end of the record.
+/// and are kept at the end of the record. Those `at_end` were added later to a structure that is
+/// all of a record: where an older record ends before them they have their default.
 macro_rules! coded_struct {
-    ($type:ty { $($field:ident),* $(,)? } $(without { $($later:ident),* })?) => {
+    ($type:ty { $($field:ident),* $(,)? }
+        $(without { $($later:ident),* })? $(at_end { $($last:ident),* })?) => {
         impl $crate::codec::Coded for $type {
             fn put(&self, out: &mut $crate::codec::Writer<'_>) {
-                let Self { $($field,)* $($($later: _),*)? } = self;
+                let Self { $($field,)* $($($later: _,)*)? $($($last,)*)? } = self;
                 $($crate::codec::Coded::put($field, out);)*
+                $($($crate::codec::Coded::put($last, out);)*)?
             }
             fn take(
                 from: &mut $crate::codec::Reader<'_>,
             ) -> Result<Self, $crate::codec::CodecError> {
                 $(let $field = $crate::codec::Coded::take(from)?;)*
-                Ok(Self { $($field,)* $($($later: Default::default()),*)? })
+                $($(let $last = match from.rest() {
+                    [] => Default::default(),
+                    _ => $crate::codec::Coded::take(from)?,
+                };)*)?
+                Ok(Self { $($field,)* $($($later: Default::default(),)*)? $($($last,)*)? })
             }
         }
     };

@@ -31,6 +31,7 @@ use crate::recorder::Input;
 use crate::recorder::Kill;
 use crate::recorder::Look;
 use crate::recorder::Obstacle;
+use crate::recorder::Outlook;
 use crate::recorder::Pressure;
 use crate::recorder::Process;
 use crate::recorder::Reclaims;
@@ -250,7 +251,21 @@ impl Daemon {
             descriptors: None,
             tells_exit: self.killer.tells_exit(),
             ring: self.journal.state(),
+            outlook: Some(self.outlook(now)),
         }
+    }
+
+    /// When the next look is due, and at what.
+    fn outlook(&self, now: MonoTime) -> Outlook {
+        let next_look_ms = self.schedule.due_in(now);
+        let sampled = matches!(self.pressure, Some(psi::Source::Sampling { .. }));
+        let watermarks_alone = if self.schedule.poller().is_polling() {
+            self.policy.polls_watermarks_alone()
+        } else {
+            next_look_ms.is_some() && !sampled
+        };
+        let last_pressure = self.policy.last_pressure();
+        Outlook { next_look_ms, watermarks_alone, last_pressure, minfree: *self.policy.minfree() }
     }
 
     /// Goes the way of records once, so that its code is in memory.

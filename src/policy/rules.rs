@@ -104,6 +104,13 @@ impl Rule {
         RULES.iter().find(|rule| rule.reason == reason)
     }
 
+    /// The lowest adj that it would kill at, were it to decide. None if its floor is above any adj,
+    /// so that nobody may be killed.
+    #[must_use]
+    pub fn min_adj(&self, facts: &Facts) -> Option<OomScoreAdj> {
+        self.cause(facts).map(|cause| cause.min_adj)
+    }
+
     /// Whether it demands a breached watermark.
     #[must_use]
     pub fn is_about_watermarks(&self) -> bool {

@@ -266,6 +266,19 @@ impl Policy {
         self.vigil.next_look_ms()
     }
 
+    /// Whether the timed looks under way follow a wake-up of kswapd, so that the rules about
+    /// watermarks alone are asked.
+    #[must_use]
+    pub fn polls_watermarks_alone(&self) -> bool {
+        self.follows_kswapd(Trigger::Poll)
+    }
+
+    /// The latest pressure event that was not weaker than the one before it.
+    #[must_use]
+    pub const fn last_pressure(&self) -> Option<MonoTime> {
+        self.last_pressure
+    }
+
     /// How the daemon came to look, for the record of a kill.
     #[must_use]
     pub fn wakeups(&self) -> WakeupInfo {

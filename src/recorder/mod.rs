@@ -87,6 +87,7 @@ pub(crate) use scribe::answer::Standing;
 pub use scribe::Duties;
 pub use settings::Settings;
 pub use status::Next;
+pub use status::Outlook;
 pub use status::RingState;
 pub use status::Spread;
 pub use status::Status;

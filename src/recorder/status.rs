@@ -9,6 +9,7 @@ use crate::clock::MonoTime;
 use crate::codec::coded_struct;
 use crate::kill::ledger::Histogram;
 use crate::policy::KillReason;
+use crate::policy::MinfreeTable;
 use crate::units::Kib;
 
 /// What `lmkctl status` shows. The settings in force stand in the [`super::Settings`] before it.
@@ -58,6 +59,8 @@ pub struct Status {
     pub tells_exit: bool,
     /// The ring of records.
     pub ring: RingState,
+    /// When the next look is due. None of a daemon that did not tell it yet.
+    pub outlook: Option<Outlook>,
 }
 
 coded_struct!(Status {
@@ -82,7 +85,22 @@ coded_struct!(Status {
     descriptors,
     tells_exit,
     ring,
-});
+} at_end { outlook });
+
+/// What the next look depends on, beside memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Milliseconds to it, 0 if it is due; None if only an event brings it.
+    pub next_look_ms: Option<i64>,
+    /// Whether that one asks the rules about watermarks alone, as it follows a wake-up of kswapd.
+    pub watermarks_alone: bool,
+    /// The latest pressure event; None if there was none yet.
+    pub last_pressure: Option<MonoTime>,
+    /// The minfree levels that a client sent last.
+    pub minfree: MinfreeTable,
+}
+
+coded_struct!(Outlook { next_look_ms, watermarks_alone, last_pressure, minfree });
 
 /// A candidate, with what an operator wants to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -323,7 +323,7 @@ fn the_explanation_has_the_same_facts_as_json() {
 #[test]
 fn why_not_shows_the_first_failing_condition_of_each_rule() {
     let text = one_kill().ask(&["why-not"]).unwrap();
-    assert!(text.contains("  LOW_MEM_AND_THRASHING         thrashing 40% <= 90%\n"), "{text}");
+    assert!(text.contains("  LOW_MEM_AND_THRASHING         thrashing 40% <= 90%; kills"), "{text}");
     assert!(
         text.contains("  LOW_MEM                       HOLDS: free memory 13920kB < "),
         "{text}"

@@ -273,8 +273,9 @@ roll! {
     Status {
         sources, seen, polling, waiting_for, registered, clients, next, kills, by_reason, exits,
         proven, timeouts, owed, to_signal, to_release, to_exit, lost_events, rss, descriptors,
-        tells_exit, ring,
+        tells_exit, ring, outlook,
     }
+    Outlook { next_look_ms, watermarks_alone, last_pressure, minfree }
     Next { process, rss, name }
     Spread { count, p50, p90, p99, max }
     RingState { size, written, records, oldest }
@@ -301,6 +302,13 @@ impl Roll for Settings {
             }
         }
         Self { tunables }
+    }
+}
+
+impl Roll for MinfreeTable {
+    fn roll(dice: &mut Dice) -> Self {
+        let len = if dice.extreme { Self::MAX_LEVELS } else { dice.below(Self::MAX_LEVELS + 1) };
+        Self::from_pairs((0..len).map(|_| (i32::roll(dice), i32::roll(dice))))
     }
 }
 

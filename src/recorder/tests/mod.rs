@@ -148,6 +148,21 @@ fn an_unknown_kind_is_left_out_unless_it_must_be_known() {
     assert!(matches!(error, ReadError::Kind { kind: 201, offset: o } if o == offset), "{error}");
 }
 
+/// One without what was added at its end.
+#[test]
+fn the_state_of_an_older_daemon_is_read() {
+    let mut bytes = Vec::new();
+    let status = Status { kills: 7, outlook: None, ..Status::default() };
+    add(&mut bytes, 1, &status);
+    let frame = frame::first(&bytes).unwrap();
+    // The head, and the byte that says that there is none.
+    let older = &frame.bytes[8..8 + usize::from(bytes[0]) + 256 * usize::from(bytes[1]) - 1];
+    let mut buffer = [0; frame::LONGEST];
+    let len = frame::seal_raw(&mut buffer, frame.kind, older).unwrap();
+    let entry = Entry::read(&frame::first(&buffer[..len]).unwrap()).unwrap().unwrap();
+    assert_eq!(entry.record, Record::Status(Box::new(status)));
+}
+
 #[test]
 fn a_recording_begins_with_its_header() {
     let mut bytes = MAGIC.to_vec();
