@@ -4,7 +4,13 @@
 mod host;
 mod operator;
 
+use host::app::App;
 use host::daemon::Daemon;
+use lmkd::control::wire::KillCount;
+use lmkd::control::wire::Target;
+use lmkd::control::wire::Targets;
+use lmkd::oom_score_adj::OomScoreAdj;
+use lmkd::units::Pages;
 use operator::ended;
 use operator::json_lines;
 use operator::lmkctl;
@@ -74,7 +80,7 @@ fn settings_are_examined_before_they_are_shipped() {
     let deaf = ["--set=psi_partial_stall_ms=0", "--set=psi_complete_stall_ms=0"];
     assert_eq!(check(&deaf, "stalls"), "broken");
     assert_eq!(check(&["--minfree=999999999:0"], "minfree"), "broken");
-    assert_eq!(check(&["--minfree=100:0,200:900"], "minfree"), "ok");
+    assert_eq!(check(&["--minfree=10000:0,20000:900"], "minfree"), "ok");
     let (code, _, error) = run(&["doctor", "--minfree", "many"]);
     assert!(code == 2 && error.contains("'many'"), "{error}");
 }
@@ -133,4 +139,48 @@ fn the_running_daemons_rights_and_settings_are_the_ones_that_count() {
             assert_eq!(state(&findings, check), "ok", "{check}");
         }
     }
+}
+
+#[test]
+fn the_levels_that_count_are_those_that_clients_sent_to_the_running_daemon() {
+    let on = "--set=use_minfree_levels=true";
+    let daemon = Daemon::start(&[on]);
+    let of = format!("--socket={}", daemon.socket.display());
+    let minfree = |arguments: &[&str]| {
+        let (findings, _) = doctor(&[], arguments);
+        state(&findings, "minfree").to_owned()
+    };
+    assert_eq!(minfree(&[&of]), "broken", "none sent");
+    let mut client = daemon.client();
+    let level = |minfree: i32| {
+        let level = Target { minfree: Pages(minfree.into()), adj: OomScoreAdj::MAX };
+        Targets::new(&[level]).unwrap()
+    };
+    client.set_targets(&level(5000)).unwrap();
+    client.kill_count(KillCount::Total).unwrap();
+    assert_eq!(minfree(&[&of]), "ok");
+    assert_eq!(minfree(&[&of, "--minfree=999999999:0"]), "broken", "others asked about");
+    assert_eq!(minfree(&[NOWHERE, on]), "unknown", "no daemon");
+    assert_eq!(minfree(&[NOWHERE]), "ok", "no daemon, and no use");
+    let daemon = Daemon::start(&[on]);
+    daemon.client().set_targets(&level(i32::MAX)).unwrap();
+    daemon.raw().barrier();
+    assert_eq!(minfree(&["--socket", daemon.socket.to_str().unwrap()]), "broken", "all of memory");
+}
+
+#[test]
+fn settings_are_held_against_what_the_running_daemon_has() {
+    let settings =
+        ["--set=direct_reclaim_threshold_ms=50", "--set=pressure_after_kill_min_score=950"];
+    let daemon = Daemon::start(&settings);
+    let app = App::start("com.example.cached");
+    let mut client = daemon.client();
+    client.register_all(&[app.at(900)]).unwrap();
+    client.kill_count(KillCount::Total).unwrap();
+    let (findings, _) = doctor(&[], &["--socket", daemon.socket.to_str().unwrap()]);
+    assert_eq!(state(&findings, "after_kill"), "degraded");
+    let hears = state(&findings, "reclaim_events") == "ok";
+    let silent = findings.iter().any(|finding| finding["check"] == "direct_reclaim");
+    let told = daemon.log.with("direct_reclaim_threshold_ms has no effect").len();
+    assert_eq!((silent, told > 0), (!hears, !hears));
 }

@@ -9,6 +9,8 @@ use lmkd::device;
 use lmkd::recorder::client::Client;
 use lmkd::recorder::client::ClientError;
 use lmkd::recorder::wire;
+use lmkd::recorder::Settings;
+use lmkd::recorder::Status;
 use lmkd::sys::socket;
 use rustix::io::Errno;
 use rustix::net::AddressFamily;
@@ -27,16 +29,32 @@ pub struct Subject {
     /// The process that listens at the socket, or why there is none.
     listener: Result<i32, Errno>,
     status: String,
+    /// What it answers operators; None where none runs.
+    answer: Option<Result<(Settings, Status), ClientError>>,
 }
 
 impl Subject {
-    /// Finds the process that listens at the socket; nothing is sent.
+    /// Finds the process that listens at the socket, and asks its operator's socket for its state.
     pub fn find(socket: Option<&PathBuf>) -> Self {
         let socket = socket.cloned().unwrap_or_else(handover::default_path);
         let listener = listener(&socket);
-        let mut subject = Self { socket, listener, status: String::new() };
+        let mut subject = Self { socket, listener, status: String::new(), answer: None };
         subject.status = subject.file("status");
+        if subject.daemon().is_some() {
+            let path = subject.operators_socket();
+            subject.answer = Some(Client::connect(&path).and_then(|mut client| client.status()));
+        }
         subject
+    }
+
+    /// The settings in force and the state of the daemon, if one runs and tells.
+    pub fn told(&self) -> Option<&(Settings, Status)> {
+        self.answer.as_ref()?.as_ref().ok()
+    }
+
+    fn operators_socket(&self) -> PathBuf {
+        let beside = || wire::path_beside(&self.socket);
+        self.options().and_then(|options| options.ctl).unwrap_or_else(beside)
     }
 
     /// The daemon's process id, if one runs that is visible from here.
@@ -93,7 +111,7 @@ impl Subject {
     pub fn examine(&self) -> Vec<Finding> {
         let mut findings = vec![self.examine_socket()];
         if let Some(pid) = self.daemon() {
-            findings.push(self.examine_recorder());
+            findings.extend(self.answer.as_ref().map(|answer| self.examine_recorder(answer)));
             findings.push(self.examine_memory());
             findings.push(self.examine_schedule(pid));
             findings.push(self.examine_protection());
@@ -126,11 +144,10 @@ impl Subject {
         }
     }
 
-    fn examine_recorder(&self) -> Finding {
+    fn examine_recorder(&self, answer: &Result<(Settings, Status), ClientError>) -> Finding {
         const CHECK: &str = "recorder";
-        let beside = || wire::path_beside(&self.socket);
-        let path = self.options().and_then(|options| options.ctl).unwrap_or_else(beside);
-        match Client::connect(&path) {
+        let path = self.operators_socket();
+        match answer {
             Ok(_) => Finding::ok(CHECK, format_args!("{}: answers operators", path.display())),
             Err(ClientError::Connect(_, Errno::ACCESS) | ClientError::Refused(_)) => {
                 Finding::unknown(CHECK, format_args!("{}: not for this user", path.display()))

@@ -11,7 +11,8 @@ use std::io::Write;
 pub enum State {
     /// As it should be.
     Ok,
-    /// It could not be looked at with the rights of whoever asks. Says nothing of the machine.
+    /// It could not be looked at with the rights of whoever asks, or nobody is there to tell. Says
+    /// nothing of the machine.
     Unknown,
     /// The daemon works, with less.
     Degraded,
@@ -64,6 +65,11 @@ impl Finding {
         Self::new(check, State::Unknown, &found, &"", &"run it as root")
     }
 
+    /// Nobody is there to tell.
+    pub fn untold(check: &'static str, found: impl Display, remedy: impl Display) -> Self {
+        Self::new(check, State::Unknown, &found, &"", &remedy)
+    }
+
     /// The daemon works, with less.
     pub fn degraded(
         check: &'static str,
@@ -93,6 +99,11 @@ impl Finding {
     ) -> Self {
         let [found, effect, remedy] = [found, effect, remedy].map(ToString::to_string);
         Self { check, state, found, effect, remedy }
+    }
+
+    /// What was looked at.
+    pub const fn check(&self) -> &'static str {
+        self.check
     }
 
     /// How it stands.
@@ -138,7 +149,7 @@ pub fn print(areas: &[Area], out: &mut dyn Write) -> io::Result<()> {
     write!(out, "{ok} ok, {degraded} degraded, {broken} broken")?;
     match count(State::Unknown) {
         0 => writeln!(out),
-        unknown => writeln!(out, ", {unknown} not looked at for lack of rights"),
+        unknown => writeln!(out, ", {unknown} not known"),
     }
 }
 

@@ -22,7 +22,8 @@ use std::process::Stdio;
 
 /// Looks at all of it.
 pub fn examine(subject: &Subject, settings: &Settings) -> Vec<Finding> {
-    let mut findings = vec![version(), pressure(subject, settings)];
+    let page = page_size(PageSize::of_this_kernel());
+    let mut findings = vec![version(), page, pressure(subject, settings)];
     findings.extend(processes());
     findings.push(reclaim_events(subject, settings));
     findings.extend(groups(settings));
@@ -32,8 +33,35 @@ pub fn examine(subject: &Subject, settings: &Settings) -> Vec<Finding> {
 fn version() -> Finding {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let (release, machine) = (release.trim(), std::env::consts::ARCH);
-    let page = PageSize::of_this_kernel().kib();
-    Finding::ok("version", format_args!("Linux {release}, {machine}, pages of {page} KiB"))
+    Finding::ok("version", format_args!("Linux {release}, {machine}"))
+}
+
+/// What is counted in pages: minfree levels by whoever sends them; what a file of `/proc` that is
+/// held open costs by the kernel.
+fn page_size(page: PageSize) -> Finding {
+    const CHECK: &str = "page_size";
+    let kib = page.kib();
+    match kib {
+        4 => Finding::ok(CHECK, "4 KiB"),
+        16 => Finding::ok(
+            CHECK,
+            "16 KiB: minfree levels are fewer of them than on 4 KiB, a quarter for the same memory",
+        ),
+        64 => Finding::degraded(
+            CHECK,
+            "64 KiB",
+            "the daemon has not been tried on it: minfree levels made for 4 KiB mean 16 times the \
+             memory, and each file that it holds open costs 64 KiB of the kernel's",
+            "send levels in these pages; use a kernel with pages of 4 or 16 KiB",
+        ),
+        _ => Finding::degraded(
+            CHECK,
+            format_args!("{kib} KiB"),
+            "the daemon has not been tried on it: minfree levels made for another size mean other \
+             memory",
+            "use a kernel with pages of 4 or 16 KiB",
+        ),
+    }
 }
 
 fn pressure(subject: &Subject, settings: &Settings) -> Finding {
@@ -252,4 +280,19 @@ fn freezer(v1: Option<&(&str, &str)>) -> Finding {
 fn has_option(after: &str, name: &str) -> bool {
     let options = after.split(' ').nth(2).unwrap_or("");
     options.split(',').any(|option| option == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn pages_of_a_size_that_was_not_tried_are_found() {
+        let of = |kib: usize| page_size(PageSize::from_bytes(kib << 10)).state();
+        assert_eq!(
+            [of(4), of(16), of(64), of(8)].map(|state| state == State::Ok),
+            [true, true, false, false]
+        );
+    }
 }

@@ -14,14 +14,14 @@ use std::path::Path;
 const KILLERS: &[&str] =
     &["earlyoom", "low-memory-moni", "nohang", "oomd", "psi-notify", "systemd-oomd", "uresourced"];
 
-/// Looks at all of it.
-pub fn examine(settings: &Settings) -> Vec<Finding> {
+/// Looks at all of it; with the sample that it took, if one can be taken.
+pub fn examine(settings: &Settings) -> (Vec<Finding>, Option<Sample>) {
     let (decision, sample) = decision(settings);
     let mut findings = vec![decision, swap(sample.as_ref())];
     findings.extend(generations());
     findings.push(panic_on_oom());
     findings.push(other_killers());
-    findings
+    (findings, sample)
 }
 
 /// What a decision looks at, read by the code that the daemon reads it with.

@@ -4,9 +4,11 @@
 //! Every probe is the real call, on a child or a descriptor of this process's own, and leaves
 //! nothing behind.
 
+mod contradictions;
 mod daemon;
 mod finding;
 mod kernel;
+mod levels;
 mod memory;
 mod rights;
 mod settings;
@@ -17,6 +19,7 @@ use clap::Arg;
 use clap::ArgAction;
 use clap::ArgMatches;
 use clap::Command;
+use contradictions::Machine;
 use daemon::Subject;
 use finding::Area;
 use settings::Settings;
@@ -26,8 +29,9 @@ use std::path::PathBuf;
 /// The end of the help.
 const MORE: &str = "\
 Each line is ok, degraded (the daemon works, with less) or BROKEN (it cannot do its work), the last
-two with the effect and the remedy; unknown is what only root may look at. Where a daemon runs, its
-rights, limits and settings are looked at, else those of whoever asks, as if that user started it.
+two with the effect and the remedy; unknown is what only root may look at, or only a running daemon
+can tell. Where one runs, its rights, limits, settings and minfree levels are looked at, else those of
+whoever asks, as if that user started it.
 
 Exit status: 0 all is well; 3 something is degraded; 4 something is broken; 1 the examination itself
 failed; 2 the command line is not understood.
@@ -65,7 +69,7 @@ pub fn command() -> Command {
             Arg::new("minfree")
                 .long("minfree")
                 .value_name("PAGES:ADJ,...")
-                .value_parser(settings::minfree)
+                .value_parser(levels::parse)
                 .help("Examine these minfree levels"),
             Arg::new("socket")
                 .long("socket")
@@ -79,12 +83,15 @@ pub fn command() -> Command {
 pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
     let subject = Subject::find(arguments.get_one::<PathBuf>("socket"));
     let settings = Settings::gather(arguments, &subject);
+    let kernel = kernel::examine(&subject, &settings);
+    let (memory, sample) = memory::examine(&settings);
+    let machine = Machine::of(&subject, &kernel, sample.as_ref());
     let areas: [Area; 5] = [
-        ("kernel", kernel::examine(&subject, &settings)),
-        ("memory", memory::examine(&settings)),
+        ("kernel", kernel),
+        ("memory", memory),
         ("daemon", subject.examine()),
         ("rights", rights::examine(&subject)),
-        ("settings", settings.examine()),
+        ("settings", settings.examine(&machine)),
     ];
     if arguments.get_flag("json") {
         finding::print_json(&areas, out)?;
