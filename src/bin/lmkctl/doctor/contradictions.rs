@@ -220,6 +220,7 @@ fn floors(t: &Tunables, machine: &Machine, findings: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lmkd::config::Tunable;
 
     const MACHINE: Machine = Machine {
         memory: Some(Pages(1 << 18)),
@@ -297,5 +298,54 @@ mod tests {
         assert_eq!([with(1001, 1000), with(1001, -5000)], [found, found]);
         assert_eq!(with(950, 900), found);
         assert_eq!([with(900, 900), with(1000, -5000)], [[], []]);
+    }
+
+    /// Names are those of the table, and so is what a remedy asks for.
+    #[test]
+    fn each_tunable_that_is_named_exists() {
+        let machine = Machine {
+            swap: Some(Pages::ZERO),
+            reclaim_events: Some(false),
+            highest: OomScoreAdj::new(0),
+            ..MACHINE
+        };
+        let mut tunables = Tunables {
+            psi_partial_stall_ms: 800,
+            stall_limit_critical: 0,
+            use_minfree_levels: true,
+            use_psi: false,
+            low_ram: true,
+            thrashing_limit: 0,
+            thrashing_limit_decay: 100,
+            thrashing_limit_critical: -1,
+            swap_free_low_percentage: 100,
+            swap_util_max: 0,
+            pressure_after_kill_min_score: 950,
+            kill_timeout_ms: 0,
+            filecache_min_kb: i64::MAX,
+            direct_reclaim_threshold_ms: 1,
+            ..Tunables::default()
+        };
+        let mut findings = find(&tunables, &machine, PageSize::SMALL);
+        tunables.use_psi = true;
+        (tunables.psi_partial_stall_ms, tunables.psi_complete_stall_ms) = (0, 0);
+        tunables.pressure_after_kill_min_score = 1001;
+        findings.extend(find(&tunables, &machine, PageSize::SMALL));
+        tunables.psi_complete_stall_ms = 700;
+        findings.extend(find(&tunables, &machine, PageSize::SMALL));
+        assert!(findings.len() > 30, "{}", findings.len());
+        let mut named = 0;
+        for text in findings.iter().flat_map(Finding::texts) {
+            let words = text.split(|c: char| !(c.is_ascii_alphabetic() || "._".contains(c)));
+            let words = words.map(|word| word.trim_end_matches('.'));
+            // Those of the kernel and of the doctor itself.
+            let others = ["oom_score_adj", "reclaim_events"];
+            let is_name = |word: &&str| word.contains('_') && *word == word.to_lowercase();
+            for word in words.filter(is_name).filter(|word| !others.contains(word)) {
+                assert!(Tunable::named(word).is_some(), "{word} in '{text}'");
+                named += 1;
+            }
+        }
+        assert!(named > 30, "{named}");
     }
 }

@@ -111,126 +111,125 @@ impl Subject {
     pub fn examine(&self) -> Vec<Finding> {
         let mut findings = vec![self.examine_socket()];
         if let Some(pid) = self.daemon() {
-            findings.extend(self.answer.as_ref().map(|answer| self.examine_recorder(answer)));
-            findings.push(self.examine_memory());
-            findings.push(self.examine_schedule(pid));
-            findings.push(self.examine_protection());
-            findings.extend(self.examine_domain());
+            let answer = self.answer.as_ref();
+            findings.extend(answer.map(|answer| recorder(&self.operators_socket(), answer)));
+            findings.push(locked_memory(&self.status));
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            findings.push(schedule(&stat));
+            findings.push(protection(&self.file("oom_score_adj")));
+            if device::is_android() {
+                findings.push(domain(&self.file("attr/current")));
+            }
         }
         findings
     }
 
     fn examine_socket(&self) -> Finding {
-        const CHECK: &str = "socket";
-        let path = self.socket.display();
-        match self.listener {
-            Ok(0) => {
-                Finding::ok(CHECK, format_args!("{path}: a daemon outside this pid namespace"))
-            }
-            Ok(pid) => {
-                let uid = self.status("Uid").and_then(|ids| ids.split_whitespace().nth(1));
-                let uid = uid.unwrap_or("?");
-                Finding::ok(CHECK, format_args!("{path}: the daemon listens, pid {pid}, uid {uid}"))
-            }
-            Err(error @ (Errno::ACCESS | Errno::PERM)) => {
-                Finding::unknown(CHECK, format_args!("{path}: {error}"))
-            }
-            Err(error) => Finding::degraded(
-                CHECK,
-                format_args!("{path}: nobody listens ({error})"),
-                "no daemon is seen to run, and what follows is of whoever asks",
-                "start lmkd, or name its socket with --socket",
-            ),
-        }
+        let uid = self.status("Uid").and_then(|ids| ids.split_whitespace().nth(1));
+        socket(&self.socket, self.listener, uid.unwrap_or("?"))
     }
+}
 
-    fn examine_recorder(&self, answer: &Result<(Settings, Status), ClientError>) -> Finding {
-        const CHECK: &str = "recorder";
-        let path = self.operators_socket();
-        match answer {
-            Ok(_) => Finding::ok(CHECK, format_args!("{}: answers operators", path.display())),
-            Err(ClientError::Connect(_, Errno::ACCESS) | ClientError::Refused(_)) => {
-                Finding::unknown(CHECK, format_args!("{}: not for this user", path.display()))
-            }
-            Err(error) => Finding::degraded(
-                CHECK,
-                error,
-                "what was seen and done cannot be asked for",
-                "let the daemon make the socket, or have init hand it over as lmkctl",
-            ),
+fn socket(path: &Path, listener: Result<i32, Errno>, uid: &str) -> Finding {
+    const CHECK: &str = "socket";
+    let path = path.display();
+    match listener {
+        Ok(0) => Finding::ok(CHECK, format_args!("{path}: a daemon outside this pid namespace")),
+        Ok(pid) => {
+            Finding::ok(CHECK, format_args!("{path}: the daemon listens, pid {pid}, uid {uid}"))
         }
+        Err(error @ (Errno::ACCESS | Errno::PERM)) => {
+            Finding::unknown(CHECK, format_args!("{path}: {error}"))
+        }
+        Err(error) => Finding::degraded(
+            CHECK,
+            format_args!("{path}: nobody listens ({error})"),
+            "no daemon is seen to run, and what follows is of whoever asks",
+            "start lmkd, or name its socket with --socket",
+        ),
     }
+}
 
-    fn examine_memory(&self) -> Finding {
-        const CHECK: &str = "locked_memory";
-        let kb = |field| self.status(field).and_then(|text| text.split(' ').next()?.parse().ok());
-        match (kb("VmLck"), kb("VmRSS")) {
-            (Some(0), _) => Finding::degraded(
-                CHECK,
-                "nothing is locked",
-                "the daemon may wait for its own pages under pressure",
-                "grant CAP_IPC_LOCK or raise RLIMIT_MEMLOCK, and restart it",
-            ),
-            (Some(locked), Some::<u64>(resident)) => {
-                Finding::ok(CHECK, format_args!("{locked} kB locked, {resident} kB resident"))
-            }
-            _ => Finding::unknown(CHECK, "its status cannot be read"),
+fn recorder<T>(path: &Path, answer: &Result<T, ClientError>) -> Finding {
+    const CHECK: &str = "recorder";
+    match answer {
+        Ok(_) => Finding::ok(CHECK, format_args!("{}: answers operators", path.display())),
+        Err(ClientError::Connect(_, Errno::ACCESS) | ClientError::Refused(_)) => {
+            Finding::unknown(CHECK, format_args!("{}: not for this user", path.display()))
         }
+        Err(error) => Finding::degraded(
+            CHECK,
+            error,
+            "what was seen and done cannot be asked for",
+            "let the daemon make the socket, or have init hand it over as lmkctl",
+        ),
     }
+}
 
-    fn examine_schedule(&self, pid: i32) -> Finding {
-        const CHECK: &str = "schedule";
-        const FIFO: &str = "1";
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields: Vec<&str> =
-            stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
-        // Fields 40 and 41 of proc_pid_stat(5); the first here is the third.
-        match (fields.get(40 - 3), fields.get(41 - 3)) {
-            (Some(priority), Some(&FIFO)) => {
-                Finding::ok(CHECK, format_args!("SCHED_FIFO {priority}"))
-            }
-            (Some(_), Some(_)) => Finding::degraded(
-                CHECK,
-                "not of the real-time class",
-                "kills may be late on a busy machine",
-                "grant CAP_SYS_NICE or raise RLIMIT_RTPRIO, and restart it",
-            ),
-            _ => Finding::unknown(CHECK, "its stat cannot be read"),
+/// By `/proc/PID/status`.
+fn locked_memory(status: &str) -> Finding {
+    const CHECK: &str = "locked_memory";
+    let kb = |field| line(status, field).and_then(|text| text.split(' ').next()?.parse().ok());
+    match (kb("VmLck"), kb("VmRSS")) {
+        (Some(0), _) => Finding::degraded(
+            CHECK,
+            "nothing is locked",
+            "the daemon may wait for its own pages under pressure",
+            "grant CAP_IPC_LOCK or raise RLIMIT_MEMLOCK, and restart it",
+        ),
+        (Some(locked), Some::<u64>(resident)) => {
+            Finding::ok(CHECK, format_args!("{locked} kB locked, {resident} kB resident"))
         }
+        _ => Finding::unknown(CHECK, "its status cannot be read"),
     }
+}
 
-    fn examine_protection(&self) -> Finding {
-        const CHECK: &str = "oom_score_adj";
-        let adj = self.file("oom_score_adj");
-        match adj.trim() {
-            "" => Finding::unknown(CHECK, "cannot be read"),
-            "-1000" => Finding::ok(CHECK, "-1000: the kernel does not choose the daemon"),
-            other => Finding::degraded(
-                CHECK,
-                other,
-                "the kernel may choose the daemon itself",
-                "grant CAP_SYS_RESOURCE, or have init write -1000",
-            ),
-        }
+/// By `/proc/PID/stat`.
+fn schedule(stat: &str) -> Finding {
+    const CHECK: &str = "schedule";
+    const FIFO: &str = "1";
+    let fields: Vec<&str> =
+        stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split_whitespace().collect();
+    // Fields 40 and 41 of proc_pid_stat(5); the first here is the third.
+    match (fields.get(40 - 3), fields.get(41 - 3)) {
+        (Some(priority), Some(&FIFO)) => Finding::ok(CHECK, format_args!("SCHED_FIFO {priority}")),
+        (Some(_), Some(_)) => Finding::degraded(
+            CHECK,
+            "not of the real-time class",
+            "kills may be late on a busy machine",
+            "grant CAP_SYS_NICE or raise RLIMIT_RTPRIO, and restart it",
+        ),
+        _ => Finding::unknown(CHECK, "its stat cannot be read"),
     }
+}
 
-    /// On Android: SELinux grants the domain `lmkd` what the daemon needs, and no other.
-    fn examine_domain(&self) -> Option<Finding> {
-        if !device::is_android() {
-            return None;
-        }
-        let context = self.file("attr/current");
-        let context = context.trim_end_matches(['\0', '\n']);
-        Some(match context {
-            "" => Finding::unknown("domain", "its SELinux context cannot be read"),
-            "u:r:lmkd:s0" => Finding::ok("domain", context),
-            other => Finding::broken(
-                "domain",
-                other,
-                "SELinux refuses what the daemon does",
-                "label its file u:object_r:lmkd_exec:s0 and let init start it",
-            ),
-        })
+/// By the daemon's own oom_score_adj.
+fn protection(adj: &str) -> Finding {
+    const CHECK: &str = "oom_score_adj";
+    match adj.trim() {
+        "" => Finding::unknown(CHECK, "cannot be read"),
+        "-1000" => Finding::ok(CHECK, "-1000: the kernel does not choose the daemon"),
+        other => Finding::degraded(
+            CHECK,
+            other,
+            "the kernel may choose the daemon itself",
+            "grant CAP_SYS_RESOURCE, or have init write -1000",
+        ),
+    }
+}
+
+/// On Android: SELinux grants the domain `lmkd` what the daemon needs, and no other.
+fn domain(context: &str) -> Finding {
+    const CHECK: &str = "domain";
+    match context.trim_end_matches(['\0', '\n']) {
+        "" => Finding::unknown(CHECK, "its SELinux context cannot be read"),
+        context @ "u:r:lmkd:s0" => Finding::ok(CHECK, context),
+        other => Finding::broken(
+            CHECK,
+            other,
+            "SELinux refuses what the daemon does",
+            "label its file u:object_r:lmkd_exec:s0 and let init start it",
+        ),
     }
 }
 
@@ -254,4 +253,67 @@ fn listener(path: &Path) -> Result<i32, Errno> {
     rustix::net::connect(&socket, &address)?;
     // Of the one who listens, as it was when it began to.
     Ok(socket::peer_credentials(socket.as_fd())?.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn a_socket_that_nobody_listens_at_is_found() {
+        let of = |listener| socket(Path::new("lmkd.sock"), listener, "0").state();
+        assert_eq!([of(Ok(7)), of(Ok(0))], [State::Ok, State::Ok]);
+        assert_eq!([of(Err(Errno::NOENT)), of(Err(Errno::CONNREFUSED))], [State::Degraded; 2]);
+        assert_eq!(of(Err(Errno::ACCESS)), State::Unknown);
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_answer_operators_is_found() {
+        let path = Path::new("lmkd.sock.ctl");
+        let of = |answer: Result<(), ClientError>| recorder(path, &answer).state();
+        let connect = |errno| Err(ClientError::Connect(path.to_owned(), errno));
+        assert_eq!([of(connect(Errno::NOENT)), of(Err(ClientError::Late))], [State::Degraded; 2]);
+        let refused = ClientError::Refused("for root".to_owned());
+        assert_eq!([of(connect(Errno::ACCESS)), of(Err(refused))], [State::Unknown; 2]);
+        assert_eq!(of(Ok(())), State::Ok);
+    }
+
+    #[test]
+    fn a_daemon_that_has_locked_nothing_is_found() {
+        let of = |text: &str| locked_memory(text).state();
+        assert_eq!(of("Name:\tlmkd\nVmLck:\t       0 kB\nVmRSS:\t    2048 kB\n"), State::Degraded);
+        assert_eq!(of("VmLck:\t    4096 kB\nVmRSS:\t    2048 kB\n"), State::Ok);
+        assert_eq!(of(""), State::Unknown);
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_of_the_real_time_class_is_found() {
+        // The fields from the state on; priority and class are the 38th and 39th of them.
+        let of = |class: &str| {
+            let mut fields = vec!["0"; 50];
+            (fields[0], fields[37], fields[38]) = ("S", "1", class);
+            schedule(&format!("7 (a) b) {}\n", fields.join(" "))).state()
+        };
+        assert_eq!([of("1"), of("0")], [State::Ok, State::Degraded]);
+        assert_eq!(schedule("").state(), State::Unknown);
+    }
+
+    #[test]
+    fn a_daemon_that_the_kernel_may_choose_is_found() {
+        let of = |adj: &str| protection(adj).state();
+        assert_eq!(
+            [of("-1000\n"), of("0\n"), of("")],
+            [State::Ok, State::Degraded, State::Unknown]
+        );
+    }
+
+    #[test]
+    fn another_domain_than_lmkds_is_found() {
+        let of = |context: &str| domain(context).state();
+        assert_eq!(
+            [of("u:r:lmkd:s0\0"), of("u:r:su:s0\0"), of("")],
+            [State::Ok, State::Broken, State::Unknown]
+        );
+    }
 }

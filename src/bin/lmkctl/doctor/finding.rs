@@ -111,6 +111,12 @@ impl Finding {
         self.state
     }
 
+    /// What was found, what follows, what helps.
+    #[cfg(test)]
+    pub fn texts(&self) -> [&str; 3] {
+        [&self.found, &self.effect, &self.remedy]
+    }
+
     fn to_json(&self, area: &str) -> Value {
         json!({
             "area": area, "check": self.check, "state": self.state.name().to_lowercase(),

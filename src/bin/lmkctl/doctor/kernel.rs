@@ -3,10 +3,13 @@
 use super::daemon::Subject;
 use super::finding::Finding;
 use super::settings::Settings;
+use lmkd::config::Tunables;
+use lmkd::kernel::memcg::MemcgError;
 use lmkd::kernel::memcg::MemoryCgroups;
 use lmkd::kernel::memevents::MemEvents;
 use lmkd::kernel::psi;
 use lmkd::kernel::psi::Source;
+use lmkd::pidfd::Exit;
 use lmkd::pidfd::PidFd;
 use lmkd::units::PageSize;
 use rustix::event::PollFd;
@@ -16,6 +19,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -23,10 +27,15 @@ use std::process::Stdio;
 /// Looks at all of it.
 pub fn examine(subject: &Subject, settings: &Settings) -> Vec<Finding> {
     let page = page_size(PageSize::of_this_kernel());
-    let mut findings = vec![version(), page, pressure(subject, settings)];
+    let pressure = pressure(settings.pressure_file(), &settings.tunables, subject.outranks_us());
+    let mut findings = vec![version(), page, pressure];
     findings.extend(processes());
-    findings.push(reclaim_events(subject, settings));
-    findings.extend(groups(settings));
+    let spacing = u32::try_from(settings.tunables.psi_window_size_ms).unwrap_or(1000);
+    let events = MemEvents::open(spacing).map(|events| events.is_stamped());
+    findings.push(reclaim_events(events.map_err(|error| error.to_string()), subject.outranks_us()));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let found = MemoryCgroups::find().map(|_| ());
+    findings.extend(groups(&mounts, found, settings.tunables.per_app_memcg));
     findings
 }
 
@@ -64,11 +73,10 @@ fn page_size(page: PageSize) -> Finding {
     }
 }
 
-fn pressure(subject: &Subject, settings: &Settings) -> Finding {
+fn pressure(file: &Path, tunables: &Tunables, may_do_more: bool) -> Finding {
     const CHECK: &str = "pressure";
-    let file = settings.pressure_file();
     let path = file.display();
-    let armed = psi::try_arm(file, &settings.tunables);
+    let armed = psi::try_arm(file, tunables);
     match armed {
         Err(refused) => Finding::broken(
             CHECK,
@@ -76,7 +84,7 @@ fn pressure(subject: &Subject, settings: &Settings) -> Finding {
             "the daemon keeps the monitors that it had, or does not start",
             "correct the setting",
         ),
-        Ok((_, Some(_))) if subject.outranks_us() => {
+        Ok((_, Some(_))) if may_do_more => {
             Finding::unknown(CHECK, format_args!("{path}: refused to us; the daemon may do more"))
         }
         Ok((_, Some(shortfall))) => Finding::degraded(
@@ -129,57 +137,64 @@ fn sleeper() -> io::Result<Child> {
 fn examine_death(child: &mut Child) -> Vec<Finding> {
     let pidfd = match PidFd::open(child.id().cast_signed()) {
         Ok(pidfd) => pidfd,
-        Err(error) => {
-            return vec![Finding::broken(
-                "pidfd",
-                format_args!("pidfd_open: {error}"),
-                "no process can be named, killed or waited for",
-                "use Linux 5.3 or newer, and let a seccomp filter pass pidfd_open",
-            )]
-        }
+        Err(error) => return vec![no_pidfd("pidfd_open", error)],
     };
     if let Err(error) = pidfd.kill() {
-        return vec![Finding::broken(
-            "pidfd",
-            format_args!("pidfd_send_signal: {error}"),
-            "no process can be killed",
-            "let a seccomp filter pass pidfd_send_signal",
-        )];
+        return vec![no_pidfd("pidfd_send_signal", error)];
     }
-    let mut findings = vec![mrelease(pidfd.mrelease())];
-    let exited = wait_for(&pidfd, PollFlags::IN);
-    findings.insert(
-        0,
-        match exited {
-            true => Finding::ok("pidfd", "opened, signalled, and readable once it had exited"),
-            false => Finding::broken(
-                "pidfd",
-                "not readable a second after SIGKILL",
-                "each kill waits for kill_timeout_ms, and no exit is proven",
-                "use Linux 5.3 or newer",
-            ),
-        },
-    );
+    let released = mrelease(pidfd.mrelease());
+    let exited = exited(wait_for(&pidfd, PollFlags::IN));
     let _ = child.wait();
-    findings.push(match wait_for(&pidfd, PollFlags::empty()) {
-        true => Finding::ok("reaped", "a pidfd hangs up once its process was reaped"),
+    let reaped = reaped(wait_for(&pidfd, PollFlags::empty()));
+    vec![exited, released, reaped, exit_status(pidfd.exit())]
+}
+
+fn no_pidfd(call: &str, error: Errno) -> Finding {
+    Finding::broken(
+        "pidfd",
+        format_args!("{call}: {error}"),
+        "no process can be named, killed or waited for",
+        format_args!("use Linux 5.3 or newer, and let a seccomp filter pass {call}"),
+    )
+}
+
+fn exited(readable: bool) -> Finding {
+    const CHECK: &str = "pidfd";
+    match readable {
+        true => Finding::ok(CHECK, "opened, signalled, and readable once it had exited"),
+        false => Finding::broken(
+            CHECK,
+            "not readable a second after SIGKILL",
+            "each kill waits for kill_timeout_ms, and no exit is proven",
+            "use Linux 5.3 or newer",
+        ),
+    }
+}
+
+fn reaped(hung_up: bool) -> Finding {
+    const CHECK: &str = "reaped";
+    match hung_up {
+        true => Finding::ok(CHECK, "a pidfd hangs up once its process was reaped"),
         false => Finding::degraded(
-            "reaped",
+            CHECK,
             "a pidfd does not hang up when its process is reaped",
             "the exit status is asked for once, when the process has exited",
             "Linux 6.9 and newer do it",
         ),
-    });
-    findings.push(match pidfd.exit() {
-        Some(exit) => Finding::ok("exit_status", format_args!("told by pidfd: {exit}")),
+    }
+}
+
+fn exit_status(told: Option<Exit>) -> Finding {
+    const CHECK: &str = "exit_status";
+    match told {
+        Some(exit) => Finding::ok(CHECK, format_args!("told by pidfd: {exit}")),
         None => Finding::degraded(
-            "exit_status",
+            CHECK,
             "not told by pidfd",
             "the log says that a victim has exited, not by what",
             "Linux 6.15 and newer tell",
         ),
-    });
-    findings
+    }
 }
 
 fn mrelease(answer: Result<(), Errno>) -> Finding {
@@ -205,19 +220,18 @@ fn wait_for(pidfd: &PidFd, flags: PollFlags) -> bool {
     matches!(rustix::event::poll(&mut fds, Some(&second)), Ok(1))
 }
 
-fn reclaim_events(subject: &Subject, settings: &Settings) -> Finding {
+/// Whose programs tell, our own or AOSP's; or why none do.
+fn reclaim_events(ours: Result<bool, String>, may_do_more: bool) -> Finding {
     const CHECK: &str = "reclaim_events";
-    let spacing = u32::try_from(settings.tunables.psi_window_size_ms).unwrap_or(1000);
-    match MemEvents::open(spacing) {
-        Ok(events) => {
-            let whose = if events.is_stamped() { "our own programs" } else { "AOSP's programs" };
+    match ours {
+        Ok(ours) => {
+            let whose = if ours { "our own programs" } else { "AOSP's programs" };
             Finding::ok(CHECK, format_args!("BPF: {whose} at the tracepoints of reclaim"))
         }
-        Err(_) if subject.outranks_us() => {
+        Err(_) if may_do_more => {
             Finding::unknown(CHECK, "BPF is refused to us; the daemon may do more")
         }
-        Err(error) => {
-            let text = error.to_string();
+        Err(text) => {
             let (cause, remedy) = text.split_once("; ").unwrap_or((&text, ""));
             let effect =
                 "reclaim is told from vmstat's counters; DIRECT_RECL_STUCK never fires, and \
@@ -227,8 +241,7 @@ fn reclaim_events(subject: &Subject, settings: &Settings) -> Finding {
     }
 }
 
-fn groups(settings: &Settings) -> Vec<Finding> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+fn groups(mounts: &str, found: Result<(), MemcgError>, wanted: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let of_type = |kind: &str| -> Vec<(&str, &str)> {
         let lines = mounts.lines().filter_map(|line| line.split_once(" - "));
@@ -237,13 +250,13 @@ fn groups(settings: &Settings) -> Vec<Finding> {
     };
     let (v1, v2) = (of_type("cgroup"), of_type("cgroup2"));
     let memory_v1 = v1.iter().find(|(_, after)| has_option(after, "memory"));
-    findings.push(match (MemoryCgroups::find(), v2.first()) {
-        (Ok(_), _) if memory_v1.is_some() => Finding::ok("memory_groups", "cgroup v1"),
-        (Ok(_), Some((point, _))) => {
+    findings.push(match (found, v2.first()) {
+        (Ok(()), _) if memory_v1.is_some() => Finding::ok("memory_groups", "cgroup v1"),
+        (Ok(()), Some((point, _))) => {
             Finding::ok("memory_groups", format_args!("cgroup v2 at {point}"))
         }
-        (Ok(_), None) => Finding::ok("memory_groups", "mounted"),
-        (Err(error), _) if settings.tunables.per_app_memcg => Finding::degraded(
+        (Ok(()), None) => Finding::ok("memory_groups", "mounted"),
+        (Err(error), _) if wanted => Finding::degraded(
             "memory_groups",
             error,
             "per_app_memcg is on, and no app's memory is protected",
@@ -294,5 +307,65 @@ mod tests {
             [of(4), of(16), of(64), of(8)].map(|state| state == State::Ok),
             [true, true, false, false]
         );
+    }
+
+    #[test]
+    fn pressure_that_is_not_heard_of_is_found() {
+        let file = Path::new("/nonexistent/memory");
+        let of = |change: fn(&mut Tunables), may_do_more| {
+            let mut tunables = Tunables::default();
+            change(&mut tunables);
+            pressure(file, &tunables, may_do_more).state()
+        };
+        assert_eq!([of(|_| {}, false), of(|_| {}, true)], [State::Degraded, State::Unknown]);
+        assert_eq!(of(|t| t.use_psi = false, false), State::Degraded);
+        assert_eq!(of(|t| t.psi_window_size_ms = 20_000, false), State::Broken);
+    }
+
+    #[test]
+    fn what_pidfds_cannot_do_is_found() {
+        assert_eq!(no_pidfd("pidfd_open", Errno::NOSYS).state(), State::Broken);
+        assert_eq!([exited(true), exited(false)].map(|of| of.state()), [State::Ok, State::Broken]);
+        assert_eq!(
+            [reaped(true), reaped(false)].map(|of| of.state()),
+            [State::Ok, State::Degraded]
+        );
+        let told = [exit_status(Some(Exit::Signal(9))), exit_status(None)];
+        assert_eq!(told.map(|of| of.state()), [State::Ok, State::Degraded]);
+        let refused = [Ok(()), Err(Errno::SRCH), Err(Errno::NOSYS), Err(Errno::PERM)];
+        let states = refused.map(|answer| mrelease(answer).state());
+        assert_eq!(states, [State::Ok, State::Ok, State::Degraded, State::Degraded]);
+    }
+
+    #[test]
+    fn reclaim_that_nobody_tells_of_is_found() {
+        let of = |told: Result<bool, &str>, may_do_more| {
+            reclaim_events(told.map_err(str::to_owned), may_do_more).state()
+        };
+        assert_eq!([of(Ok(true), false), of(Ok(false), false)], [State::Ok, State::Ok]);
+        let refused = Err("bpf: not permitted; grant CAP_BPF");
+        assert_eq!([of(refused, false), of(refused, true)], [State::Degraded, State::Unknown]);
+    }
+
+    #[test]
+    fn groups_that_are_missing_are_found_if_they_are_wanted() {
+        let v2 = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let of = |found, wanted| groups(v2, found, wanted)[0].state();
+        let none = Err(MemcgError::NoHierarchy);
+        assert_eq!([of(none, true), of(none, false)], [State::Degraded, State::Ok]);
+        assert_eq!(of(Ok(()), true), State::Ok);
+    }
+
+    #[test]
+    fn a_freezer_that_a_frozen_victim_cannot_be_taken_out_of_is_found() {
+        let point = std::env::temp_dir().join(format!("doctor-freezer-{}", std::process::id()));
+        fs::create_dir_all(&point).unwrap();
+        let mounts = format!("31 23 0:27 / {} rw - cgroup none rw,freezer\n", point.display());
+        let of = || groups(&mounts, Ok(()), false)[1].state();
+        assert_eq!(of(), State::Degraded);
+        fs::write(point.join("cgroup.procs"), "").unwrap();
+        assert_eq!(of(), State::Ok);
+        fs::remove_dir_all(point).unwrap();
+        assert_eq!(groups("", Ok(()), false)[1].state(), State::Ok);
     }
 }

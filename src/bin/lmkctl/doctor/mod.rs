@@ -24,6 +24,7 @@ use daemon::Subject;
 use finding::Area;
 use settings::Settings;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// The end of the help.
@@ -84,7 +85,7 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
     let subject = Subject::find(arguments.get_one::<PathBuf>("socket"));
     let settings = Settings::gather(arguments, &subject);
     let kernel = kernel::examine(&subject, &settings);
-    let (memory, sample) = memory::examine(&settings);
+    let (memory, sample) = memory::examine(Path::new("/"), settings.pressure_file());
     let machine = Machine::of(&subject, &kernel, sample.as_ref());
     let areas: [Area; 5] = [
         ("kernel", kernel),

@@ -60,7 +60,11 @@ const ENOUGH_LOCKED: u64 = 16 << 20;
 
 /// Looks at all of it.
 pub fn examine(subject: &Subject) -> Vec<Finding> {
-    let capabilities = subject.capabilities();
+    of(subject.capabilities(), &subject.file("limits"))
+}
+
+/// By a bit for each capability, and `/proc/PID/limits`.
+fn of(capabilities: u64, limits: &str) -> Vec<Finding> {
     let has = |number: u8| capabilities >> number & 1 == 1;
     // On Android the programs are a boot loader's.
     let wanted = |capability: &&Capability| !(lmkd::device::is_android() && capability.for_bpf());
@@ -80,10 +84,9 @@ pub fn examine(subject: &Subject) -> Vec<Finding> {
             }
         })
         .collect();
-    let limits = subject.file("limits");
-    findings.push(descriptors(limit(&limits, "Max open files")));
-    findings.push(locked(limit(&limits, "Max locked memory"), has(IPC_LOCK)));
-    findings.push(real_time(limit(&limits, "Max realtime priority"), has(SYS_NICE)));
+    findings.push(descriptors(limit(limits, "Max open files")));
+    findings.push(locked(limit(limits, "Max locked memory"), has(IPC_LOCK)));
+    findings.push(real_time(limit(limits, "Max realtime priority"), has(SYS_NICE)));
     findings
 }
 
@@ -139,5 +142,56 @@ fn real_time(limit: Option<(u64, u64)>, privileged: bool) -> Finding {
             "grant CAP_SYS_NICE or raise RLIMIT_RTPRIO to 2",
         ),
         Some((soft, _)) => Finding::ok(CHECK, soft),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    const TIGHT: &str = "\
+Limit                     Soft Limit           Hard Limit           Units
+Max open files            256                  1024                 files
+Max locked memory         65536                65536                bytes
+Max realtime priority     0                    0
+";
+    const AMPLE: &str = "\
+Limit                     Soft Limit           Hard Limit           Units
+Max open files            1024                 524288               files
+Max locked memory         unlimited            unlimited            bytes
+Max realtime priority     99                   99
+";
+
+    fn states(capabilities: u64, limits: &str) -> Vec<(&'static str, State)> {
+        let findings = of(capabilities, limits);
+        findings.iter().map(|finding| (finding.check(), finding.state())).collect()
+    }
+
+    fn all(state: State) -> Vec<(&'static str, State)> {
+        let capabilities = CAPABILITIES.iter().map(|capability| capability.check);
+        capabilities.chain(["nofile", "memlock", "rtprio"]).map(|check| (check, state)).collect()
+    }
+
+    #[test]
+    fn each_right_and_limit_that_is_missing_is_found() {
+        assert_eq!(states(0, TIGHT), all(State::Degraded));
+        assert_eq!(states(u64::MAX, AMPLE), all(State::Ok));
+    }
+
+    #[test]
+    fn a_capability_makes_up_for_a_limit_and_one_for_another() {
+        let of = |capabilities, limits, check| {
+            let states = states(capabilities, limits);
+            states.iter().find(|(name, _)| *name == check).unwrap().1
+        };
+        assert_eq!(of(1 << IPC_LOCK, TIGHT, "memlock"), State::Ok);
+        assert_eq!(of(1 << SYS_NICE, TIGHT, "rtprio"), State::Ok);
+        // CAP_SYS_ADMIN, where CAP_BPF and CAP_PERFMON are not known yet.
+        assert_eq!([of(1 << 21, TIGHT, "bpf"), of(1 << 21, TIGHT, "tracepoints")], [State::Ok; 2]);
+        for check in ["nofile", "memlock", "rtprio"] {
+            assert_eq!(of(0, "", check), State::Unknown);
+        }
+        assert_eq!([of(0, AMPLE, "memlock"), of(0, AMPLE, "rtprio")], [State::Ok; 2]);
     }
 }
