@@ -32,11 +32,7 @@ pub(super) fn start_scribe(
     if device::is_android() {
         users.push(SYSTEM_UID);
     }
-    let dump = (!device::is_android()).then(|| {
-        let mut name = socket.as_os_str().to_owned();
-        name.push(".rec");
-        name.into()
-    });
+    let dump = dump_path(socket, device::is_android());
     let header = header(options, page);
     let duties = Duties { listener, users, file: options.record.clone(), dump, header };
     if let Err(error) = journal.start_scribe(duties) {
@@ -51,6 +47,16 @@ fn own_path(asked: Option<&Path>, socket: &Path, is_android: bool) -> Option<Pat
         Some(path) => Some(path.to_owned()),
         None => (!is_android).then(|| wire::path_beside(socket)),
     }
+}
+
+/// Where SIGUSR1 has the recording written to if no file is kept: beside the socket. Beside Android's,
+/// in /dev/socket, nobody but init may make a file, and the daemon has no other place of its own.
+fn dump_path(socket: &Path, is_android: bool) -> Option<PathBuf> {
+    (!is_android).then(|| {
+        let mut name = socket.as_os_str().to_owned();
+        name.push(".rec");
+        name.into()
+    })
 }
 
 /// The socket that init handed over, else one of its own.
@@ -96,5 +102,12 @@ mod tests {
         let run = Path::new("/run/lmkd/lmkd.sock");
         let beside = Path::new("/run/lmkd/lmkd.sock.ctl");
         assert_eq!(own_path(None, run, false).as_deref(), Some(beside));
+    }
+
+    #[test]
+    fn on_android_a_signal_has_no_place_to_write_to() {
+        assert_eq!(dump_path(Path::new("/dev/socket/lmkd"), true), None);
+        let beside = Path::new("/run/lmkd/lmkd.sock.rec");
+        assert_eq!(dump_path(Path::new("/run/lmkd/lmkd.sock"), false).as_deref(), Some(beside));
     }
 }

@@ -65,6 +65,8 @@ pub enum TearCause {
     Checksum,
     /// The fields are not what the kind has.
     Fields(CodecError),
+    /// The records before it take all the memory that is given to a recording.
+    Memory,
 }
 
 impl fmt::Display for TearCause {
@@ -74,6 +76,7 @@ impl fmt::Display for TearCause {
             Self::Length(len) => write!(f, "no record has {len} bytes"),
             Self::Checksum => write!(f, "a record's checksum is wrong"),
             Self::Fields(error) => write!(f, "a record cannot be read: {error}"),
+            Self::Memory => write!(f, "the records before it take all memory that is given to one"),
         }
     }
 }

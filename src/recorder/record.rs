@@ -66,6 +66,14 @@ macro_rules! records {
                 let record = record.map_err(|error| Unreadable::Torn(TearCause::Fields(error)))?;
                 Ok(Some(Self { seq: frame.seq, at: frame.at, record }))
             }
+
+            /// Bytes of memory that it takes in a list, which may be half empty.
+            pub(super) const fn memory(&self) -> usize {
+                let body = match &self.record {
+                    $(Record::$name(_) => size_of::<$body>(),)*
+                };
+                2 * size_of::<Self>() + body
+            }
         }
     };
 }

@@ -18,6 +18,11 @@ pub const MAGIC: [u8; 8] = *b"LMKDREC\x01";
 /// No recording is larger than this many bytes: the daemon's files are bounded far below.
 const LARGEST: u64 = 256 * 1024 * 1024;
 
+/// Most bytes of memory that the records of one may take. A record of nothing, as of no registered
+/// processes, has 16 bytes in a file and a thousand in memory, so that a file made for it would take
+/// 60 times its size. Those of the largest file of a daemon, 80 MiB, take a third of this.
+const MOST_MEMORY: usize = 1024 * 1024 * 1024;
+
 /// A recording.
 #[derive(Clone, Debug)]
 pub struct Recording {
@@ -144,12 +149,26 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// Nothing of it can be used; a torn one is read up to the tear.
+    /// Nothing of it can be used; a torn one is read up to the tear, and one whose records take more
+    /// memory than any daemon's as far as they fit.
     pub fn parse(bytes: &[u8]) -> Result<Self, ReadError> {
+        Self::parse_within(bytes, MOST_MEMORY)
+    }
+
+    /// The same with at most so many bytes of memory.
+    pub(super) fn parse_within(bytes: &[u8], most: usize) -> Result<Self, ReadError> {
         check_magic(bytes)?;
         let rest = bytes.get(MAGIC.len()..).unwrap_or(&[]);
         let mut entries = Vec::new();
-        let read = read_all(rest, |entry| entries.push(entry));
+        let mut taken: usize = 0;
+        let read = read_while(rest, |entry| {
+            taken = taken.saturating_add(entry.memory());
+            let fits = taken <= most;
+            if fits {
+                entries.push(entry);
+            }
+            fits
+        });
         let (skipped, tear) = read.map_err(|error| error.moved(MAGIC.len()))?;
         let tear =
             tear.map(|tear| Tear { offset: tear.offset.saturating_add(MAGIC.len()), ..tear });
@@ -185,6 +204,17 @@ pub fn read_all(
     bytes: &[u8],
     mut each: impl FnMut(Entry),
 ) -> Result<(u64, Option<Tear>), ReadError> {
+    read_while(bytes, |entry| {
+        each(entry);
+        true
+    })
+}
+
+/// The same up to the entry that is not taken.
+fn read_while(
+    bytes: &[u8],
+    mut take: impl FnMut(Entry) -> bool,
+) -> Result<(u64, Option<Tear>), ReadError> {
     let mut rest = bytes;
     let mut skipped: u64 = 0;
     while !rest.is_empty() {
@@ -195,7 +225,11 @@ pub fn read_all(
             Err(cause) => return Ok((skipped, tear(cause))),
         };
         match Entry::read(&frame) {
-            Ok(Some(entry)) => each(entry),
+            Ok(Some(entry)) => {
+                if !take(entry) {
+                    return Ok((skipped, tear(TearCause::Memory)));
+                }
+            }
             Ok(None) => skipped = skipped.saturating_add(1),
             Err(Unreadable::Kind(kind)) => return Err(ReadError::Kind { kind, offset }),
             Err(Unreadable::Torn(cause)) => return Ok((skipped, tear(cause))),

@@ -237,7 +237,10 @@ impl Scribe {
     /// SIGUSR1, where no file is kept.
     fn dump(&mut self) {
         let Some(path) = self.duties.dump.clone() else {
-            log::warn!("SIGUSR1: no recording is written; give a file with --record");
+            log::warn!(
+                "SIGUSR1: no recording is written, there is no place for one on Android; ask with \
+                 lmkctl record, or give a file with --record"
+            );
             return;
         };
         let mut file = RecordFile::new(path, self.shared.history.size());

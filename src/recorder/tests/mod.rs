@@ -213,3 +213,26 @@ fn no_fields_are_too_strange_to_be_refused_or_replayed() {
     }
     assert!(read > 100, "{read}");
 }
+
+/// Each has 16 bytes in the file.
+#[test]
+fn a_file_of_many_records_of_nothing_takes_no_more_memory_than_is_given_to_it() {
+    const MOST: usize = 1 << 20;
+    let mut bytes = recording(3);
+    let (head, none) =
+        (bytes.len(), Registered { first: false, last: false, processes: few::Few::default() });
+    add(&mut bytes, 4, &none);
+    let one = bytes[head..].to_vec();
+    assert_eq!(one.len(), 16);
+    bytes.extend(std::iter::repeat_n(&one[..], 1 << 16).flatten());
+    let read = Recording::parse_within(&bytes, MOST).unwrap();
+    let list = read.entries.capacity() * size_of::<Entry>();
+    let bodies = read.entries.iter().map(|entry| entry.memory() - 2 * size_of::<Entry>());
+    assert!(list + bodies.sum::<usize>() <= MOST, "{list}");
+    assert!(read.entries.len() > 900, "{}", read.entries.len());
+    let tear = read.tear.unwrap();
+    assert_eq!((tear.cause, tear.offset + tear.left), (TearCause::Memory, bytes.len()));
+    assert!(tear.to_string().contains("take all memory"), "{tear}");
+    // What is given to any file is enough for as many.
+    assert_eq!(Recording::parse(&bytes).unwrap().tear, None);
+}
