@@ -150,17 +150,18 @@ impl View<'_> {
         let Some(floor) = floor else {
             return Some("no oom_score_adj is as high as its floor: it kills nobody".to_owned());
         };
-        let status = self.status()?;
-        match self.highest() {
-            Some(highest) if highest >= floor => None,
-            Some(highest) => {
-                Some(format!("no candidate at or above {floor}; highest is {highest}"))
-            }
-            None if status.registered == 0 && !self.history.header.adopt => {
-                Some("no candidate: no process is registered".to_owned())
-            }
-            None => Some("no candidate at or above 0".to_owned()),
-        }
+        let highest = self.highest().filter(|highest| *highest < floor)?;
+        Some(format!("no candidate at or above {floor}; highest is {highest}"))
+    }
+
+    /// Why there is nobody at all.
+    fn nobody(&self) -> Option<String> {
+        let status = self.status().filter(|status| status.next.is_empty())?;
+        let why = match status.registered == 0 && !self.history.header.adopt {
+            true => "no process is registered",
+            false => "none is at or above 0",
+        };
+        Some(format!("There is no candidate: {why}."))
     }
 
     /// Whether the look is one for scarce memory, which asks fewer rules.
@@ -183,6 +184,7 @@ impl View<'_> {
                 "No rule is asked before process {pid}, which was killed, has exited."
             ));
         }
+        notes.extend(self.nobody());
         notes.extend(self.status().and_then(|status| self.no_look(status)));
         if by_minfree(self.facts) {
             let what = "the levels of clients decide in place of the rules";
@@ -223,6 +225,7 @@ impl View<'_> {
         };
         let woken = match status.sources.reclaim {
             Reclaims::Counters => "",
+            _ if by_minfree(self.facts) => " A wake-up of kswapd brings one too.",
             _ => " A wake-up of kswapd brings one too, at the rules about watermarks alone.",
         };
         Some(format!("No look is due: {event}.{woken}"))

@@ -139,16 +139,19 @@ fn each_rule_says_its_floor_and_whether_anybody_is_there() {
 }
 
 #[test]
-fn without_candidates_each_rule_says_so() {
+fn without_candidates_that_is_said_once() {
     let mut scene = Scene::new();
     (scene.status.next, scene.status.registered) = (Few::default(), 0);
-    let (_, lines) = scene.told();
-    assert_eq!(of("NOT_RESPONDING", &lines)[1], "no candidate: no process is registered");
-    // All of them below 0.
-    let mut scene = Scene::new();
-    scene.status.next = Few::default();
-    let (_, lines) = scene.told();
-    assert_eq!(of("NOT_RESPONDING", &lines)[1], "no candidate at or above 0");
+    let (notes, lines) = scene.told();
+    assert_eq!(notes[0], "There is no candidate: no process is registered.");
+    assert_eq!(of("NOT_RESPONDING", &lines).len(), 1);
+    // All of them below 0; or of those that nobody registered.
+    for (registered, adopt) in [(1, false), (0, true)] {
+        let mut scene = Scene::new();
+        scene.status.next = Few::default();
+        (scene.status.registered, scene.header.adopt) = (registered, adopt);
+        assert_eq!(scene.told().0[0], "There is no candidate: none is at or above 0.");
+    }
 }
 
 #[test]
@@ -265,6 +268,15 @@ fn with_levels_each_stands_beside_memory_and_the_chosen_one_is_named() {
     assert_eq!(lines.last().unwrap(), "no level is chosen: nobody is killed");
     let (_, lines) = with_levels(&[]);
     assert_eq!(lines.last().unwrap(), "no client has sent levels: nobody is killed");
+}
+
+#[test]
+fn with_levels_a_wake_up_of_kswapd_asks_them_like_any_look() {
+    let mut scene = Scene::new();
+    scene.tunables.use_minfree_levels = true;
+    scene.status.sources.reclaim = Reclaims::OwnPrograms;
+    let (notes, _) = scene.told();
+    assert!(notes[0].ends_with(" A wake-up of kswapd brings one too."), "{notes:?}");
 }
 
 #[test]
