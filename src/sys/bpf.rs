@@ -20,7 +20,6 @@ const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
-#[cfg(test)]
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
@@ -310,7 +309,10 @@ pub fn raw_tracepoint_open(name: &CStr, program: BorrowedFd<'_>) -> Result<Owned
 }
 
 /// Runs a raw tracepoint program once, here, with the tracepoint's arguments given.
-#[cfg(test)]
+///
+/// # Errors
+///
+/// EPERM without the right to use bpf(2); EINVAL for a program of another type, or too few arguments.
 pub(crate) fn run_raw_tracepoint(program: BorrowedFd<'_>, args: &[u64]) -> Result<(), Errno> {
     #[repr(C)]
     #[derive(Default)]

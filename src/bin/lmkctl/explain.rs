@@ -284,12 +284,15 @@ fn victims(story: &Story, history: &History, out: &mut dyn Write) -> io::Result<
 fn time_line(story: &Story, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "Time line:")?;
     let last = story.fates.last().map_or(story.kill.moments, |(_, fate)| fate.moments);
-    let mut moments: Vec<(MonoTime, String)> = vec![
-        (last.woken, "the event came out of the kernel".to_owned()),
-        (last.decided, "decided".to_owned()),
-        (last.raised, "the victim's leader raised".to_owned()),
-        (last.signalled, "SIGKILL sent".to_owned()),
-    ];
+    let mut moments: Vec<(MonoTime, String)> = match story.kill.cause.reason {
+        KillReason::Watchdog => vec![(last.woken, "the watchdog's patience ended".to_owned())],
+        _ => vec![
+            (last.woken, "the event came out of the kernel".to_owned()),
+            (last.decided, "decided".to_owned()),
+        ],
+    };
+    moments.push((last.raised, "the victim's leader raised".to_owned()));
+    moments.push((last.signalled, "SIGKILL sent".to_owned()));
     let released = "its memory is back (process_mrelease)";
     moments.extend(last.released.map(|at| (at, released.to_owned())));
     for (at, fate) in &story.fates {

@@ -296,6 +296,7 @@ fn a_kill_is_explained_for_whatever_reason_it_was_made() {
         assert!(text.contains(said), "{reason:?}: {text}");
         let decided = format!("Because of {} ({}), which", reason.name(), reason.number());
         assert_eq!(text.contains(&decided), reason != KillReason::Watchdog, "{text}");
+        assert_eq!(text.contains("us  decided"), reason != KillReason::Watchdog, "{text}");
         assert_eq!(text.contains("the level of"), reason == KillReason::Minfree, "{text}");
         assert!(text.contains("4711 at 900: chosen") && text.contains("SIGKILL sent"), "{text}");
     }

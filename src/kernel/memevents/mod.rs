@@ -18,6 +18,7 @@ pub use gate::WakeGate;
 pub use record::Event;
 pub use record::Task;
 pub use source::pin_programs;
+pub use source::wish_as_vendor;
 pub use tracker::ReclaimTracker;
 
 use crate::clock::MonoTime;

@@ -133,6 +133,7 @@ fn assemble(
     let fields: &[i16] = match kind {
         Kind::KswapdWake => &[offset::NODE, offset::ZONE, offset::ORDER],
         Kind::KswapdSleep => &[offset::NODE],
+        Kind::VendorKill => &[offset::NODE, offset::ZONE],
         _ => &[],
     };
     // The traced ints lie at 8, 12, 16: the same places that AOSP's record has them.

@@ -234,3 +234,18 @@ pub fn pin_programs(dir: &Path, ring_size: u32) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+/// Puts a vendor's wish for a kill into the ring that is pinned in `dir`: what on a device the vendor's
+/// kernel does, to try on a plain one, which has no such tracepoint.
+///
+/// # Errors
+///
+/// What bpf(2) says: EPERM, ENOENT if no ring is pinned there.
+pub fn wish_as_vendor(dir: &Path, reason: u32, min_adj: i16) -> Result<(), Errno> {
+    let ring = open_pin(&dir.join(PINNED_RING))?;
+    let size = bpf::map_shape(ring.as_fd())?.max_entries;
+    let program =
+        program::load(Kind::VendorKill, Arguments::Raw, ring.as_fd(), size, Style::Plain)?;
+    let min_adj = u64::from(min_adj.cast_unsigned());
+    bpf::run_raw_tracepoint(program.as_fd(), &[u64::from(reason), min_adj])
+}
