@@ -35,9 +35,11 @@ Examples:
   lmkctl status --json | jq .kills_by_reason
   lmkctl status --openmetrics > /run/metrics/lmkd.prom.tmp     for a fleet's collector
 
---json prints one object: schema (1), time, version, pid, kernel, sources, polling, waiting_for,
-registered, clients, signals, rules, next, kills, kills_by_reason, exits, proven, timeouts, owed_kb,
-latency_us (to_signal, to_memory_back, to_exit: count, p50, p90, p99, max), daemon, ring.";
+--json prints one object: schema (1), time, version, pid, kernel, dry_run, sources, polling,
+waiting_for, registered, clients, signals, rules, next, kills, kills_by_reason, exits, proven,
+timeouts, owed_kb, latency_us (to_signal, to_memory_back, to_exit: count, p50, p90, p99, max),
+daemon (rss_kb, descriptors, tells_exit, lost_events), ring (size_bytes, written_bytes, records,
+oldest). Names are stable; more may be added.";
 
 /// The command line.
 pub fn command() -> Command {

@@ -1,5 +1,7 @@
 //! The subcommands over a recording made here, record by record.
 
+mod keys;
+
 use lmkd::clock::MonoTime;
 use lmkd::config::Tunables;
 use lmkd::kernel::Meminfo;
@@ -370,10 +372,9 @@ fn a_torn_file_is_explained_up_to_the_tear() {
     assert!(error.contains("version 9"), "{error}");
 }
 
-#[test]
-fn the_state_is_told_for_people_programs_and_collectors() {
+/// The state of a daemon after [`one_kill`], and at its end.
+fn with_state() -> File {
     let mut file = one_kill();
-    assert!(file.ask(&["status"]).is_err());
     let verdict = Verdict { signals: Some(signals()), cause: None };
     let spread = Spread { count: 1, p50: 4193, p90: 4193, p99: 4193, max: 4193 };
     let process = Process { pid: 4712, uid: 10_013, adj: adj(800) };
@@ -387,6 +388,13 @@ fn the_state_is_told_for_people_programs_and_collectors() {
         ..Status::default()
     };
     file.put(ms(3000), &status);
+    file
+}
+
+#[test]
+fn the_state_is_told_for_people_programs_and_collectors() {
+    assert!(one_kill().ask(&["status"]).is_err());
+    let file = with_state();
     let text = file.ask(&["status"]).unwrap();
     assert!(text.contains("kills       1: LOW_MEM 1\n"), "{text}");
     assert!(text.contains("  + free memory 13920kB < low watermark 14048kB\n"), "{text}");
