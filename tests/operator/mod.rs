@@ -6,6 +6,8 @@
     reason = "each test uses a part of it"
 )]
 
+pub mod openmetrics;
+
 use serde_json::Value;
 use std::process::Command;
 use std::process::Output;
