@@ -12,13 +12,11 @@ use operator::ended;
 use operator::json_lines;
 use operator::lmkctl;
 use operator::run;
-use operator::LMKCTL;
 use operator::NOWHERE;
 use serde_json::Value;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
-use std::io::Read;
 use std::io::Write;
 use std::process::Child;
 use std::process::Command;
@@ -390,54 +388,4 @@ fn a_recording_is_replayed_to_the_same_decisions_and_drawn() {
     assert_eq!(code, 0);
     assert!(page.contains("com.example.third"));
     fs::remove_dir_all(dir).unwrap();
-}
-
-/// The last screen among what was written to a terminal.
-fn last_screen(written: &[u8]) -> String {
-    let text = String::from_utf8_lossy(written);
-    let frame = text.rsplit("\x1b[H").find(|frame| frame.contains("q quit")).unwrap_or("");
-    frame.replace("\x1b[K", "").replace("\x1b[7m", "").replace("\x1b[0m", "")
-}
-
-#[test]
-fn a_terminal_shows_the_state_and_obeys_keys() {
-    let daemon = Daemon::start(&[]);
-    let app = App::start("com.example.shown");
-    let mut client = daemon.client();
-    client.register_all(&[app.at(900)]).unwrap();
-    client.kill_count(KillCount::Total).unwrap();
-    // script(1) makes the terminal.
-    let command = format!("stty rows 24 cols 80; exec {LMKCTL} watch --every 100 {}", of(&daemon));
-    let mut watch = Command::new("script")
-        .args(["-qec", &command, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut keys = watch.stdin.take().unwrap();
-    let mut out = watch.stdout.take().unwrap();
-    let mut written = Vec::new();
-    let mut until = |what: &str| {
-        while !last_screen(&written).contains(what) {
-            let mut buffer = [0; 4096];
-            let read = out.read(&mut buffer).unwrap();
-            assert!(read > 0, "no '{what}' in\n{}", last_screen(&written));
-            written.extend_from_slice(&buffer[..read]);
-        }
-    };
-    until("com.example.shown");
-    keys.write_all(b"w").unwrap();
-    until("What keeps each rule from killing now:");
-    keys.write_all(b"e").unwrap();
-    until("No kill");
-    keys.write_all(b"q").unwrap();
-    assert!(watch.wait().unwrap().success());
-    let mut rest = String::new();
-    out.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("\x1b[?25h\x1b[?1049l"), "the terminal is as it was");
-    for line in last_screen(&written).lines() {
-        assert!(line.chars().count() <= 80, "{line}");
-    }
-    let (code, _, error) = run(&["watch", &of(&daemon)]);
-    assert!(code == 1 && error.contains("no terminal"), "{error}");
 }

@@ -2,6 +2,7 @@
 
 mod keys;
 
+use crate::history::History;
 use lmkd::clock::MonoTime;
 use lmkd::config::Tunables;
 use lmkd::kernel::Meminfo;
@@ -46,7 +47,7 @@ fn adj(value: i32) -> OomScoreAdj {
 }
 
 /// A file that is gone at the end of the test.
-struct File {
+pub(crate) struct File {
     path: PathBuf,
     bytes: Vec<u8>,
     seq: u64,
@@ -100,6 +101,12 @@ impl File {
         let mut out = Vec::new();
         super::run(&matches, &mut out).map_err(|error| format!("{error:#}"))?;
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// What it tells.
+    pub(crate) fn history(&self) -> History {
+        let Recording { header, entries, .. } = Recording::parse(&self.bytes).unwrap();
+        History::of(header, entries)
     }
 
     fn json(&self, arguments: &[&str]) -> Vec<Value> {
@@ -373,7 +380,7 @@ fn a_torn_file_is_explained_up_to_the_tear() {
 }
 
 /// The state of a daemon after [`one_kill`], and at its end.
-fn with_state() -> File {
+pub(crate) fn with_state() -> File {
     let mut file = one_kill();
     let verdict = Verdict { signals: Some(signals()), cause: None };
     let spread = Spread { count: 1, p50: 4193, p90: 4193, p99: 4193, max: 4193 };

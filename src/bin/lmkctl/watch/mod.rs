@@ -85,7 +85,6 @@ struct Watch {
     history: History,
     levels: Levels,
     choice: Choice,
-    every_ms: u64,
     /// What has come while the screen was held.
     held_back: VecDeque<Entry>,
     /// The moment that is shown.
@@ -103,8 +102,7 @@ impl Watch {
             state,
             history,
             levels: Levels::default(),
-            choice: Choice::default(),
-            every_ms,
+            choice: Choice { every_ms, ..Choice::default() },
             held_back: VecDeque::new(),
             now: MonoTime::now(),
         })
@@ -116,14 +114,14 @@ impl Watch {
             let now = Instant::now();
             if now >= due {
                 self.ask()?;
-                due = now + Duration::from_millis(self.every_ms);
+                due = now + Duration::from_millis(self.choice.every_ms);
             }
             if !self.choice.held {
                 self.now = MonoTime::now();
                 self.levels.pass(self.now);
             }
-            let (_, rows) = screen.size();
-            let lines = view::lines(&mut self.choice, &self.history, &self.levels, self.now, rows);
+            let size = screen.size();
+            let lines = view::lines(&mut self.choice, &self.history, &self.levels, self.now, size);
             screen.show(&lines)?;
             let woken = screen.wait(self.stream.as_fd(), due.saturating_duration_since(now))?;
             if woken.readable {
@@ -134,7 +132,7 @@ impl Watch {
                     Key::Leave | Key::Char('q') => return Ok(()),
                     Key::Char(key) => {
                         self.press(key);
-                        due = due.min(Instant::now() + Duration::from_millis(self.every_ms));
+                        due = due.min(Instant::now() + Duration::from_millis(self.choice.every_ms));
                     }
                 }
             }
@@ -154,8 +152,8 @@ impl Watch {
             'w' => self.turn_to(Page::WhyNot),
             'j' => self.choice.scrolled = self.choice.scrolled.saturating_add(1),
             'k' => self.choice.scrolled = self.choice.scrolled.saturating_sub(1),
-            '+' => self.every_ms = (self.every_ms / 2).max(PACE_MS.0),
-            '-' => self.every_ms = (self.every_ms * 2).min(PACE_MS.1),
+            '+' => self.choice.every_ms = (self.choice.every_ms / 2).max(PACE_MS.0),
+            '-' => self.choice.every_ms = (self.choice.every_ms * 2).min(PACE_MS.1),
             _ => {}
         }
     }

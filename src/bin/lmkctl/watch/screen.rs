@@ -1,7 +1,8 @@
 //! The terminal: raw keys in, lines out, and everything as it was at the end.
 //!
 //! Only what every terminal has had since the VT100, and what comes through adb: cursor home, clear
-//! to the end of a line, reverse video; and xterm's alternate screen, which others ignore.
+//! to the end of a line, reverse video, no wrapping at the margin, since letters may be wider than one
+//! column; and xterm's alternate screen, which others ignore.
 
 use lmkd::sys::signal::SignalFd;
 use rustix::event::PollFd;
@@ -58,7 +59,7 @@ impl Screen {
         raw.make_raw();
         termios::tcsetattr(&stdin, OptionalActions::Flush, &raw)?;
         let screen = Self { stdin, before, signals };
-        write("\x1b[?1049h\x1b[?25l")?;
+        write("\x1b[?1049h\x1b[?25l\x1b[?7l")?;
         Ok(screen)
     }
 
@@ -150,7 +151,7 @@ fn keys_of(bytes: &[u8]) -> Vec<Key> {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let _ = write("\x1b[?25h\x1b[?1049l");
+        let _ = write("\x1b[?7h\x1b[?25h\x1b[?1049l");
         let _ = termios::tcsetattr(&self.stdin, OptionalActions::Flush, &self.before);
     }
 }
