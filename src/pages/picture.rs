@@ -39,6 +39,8 @@ const PANEL: u32 = 190;
 const AXIS: u32 = 24;
 /// Between a bar's top and the next one's.
 const LIFE: u32 = 32;
+/// Between two signs, side by side.
+const SIGN: i32 = 4;
 /// Between two marks, side by side or above each other: what a finger needs.
 const MARK: i32 = 24;
 
@@ -175,7 +177,19 @@ impl Story {
                     chart.draw_series([path]).map_err(PageError::drawing)?;
                 }
             }
-            Ok(String::new())
+            let mut over = String::new();
+            for (n, events) in panel.events.iter().enumerate() {
+                let mut last = None;
+                for (time, value) in events.points.iter().filter(|(_, value)| *value <= top) {
+                    let (x, y) = chart.backend_coord(&(*time, *value));
+                    // Those that cannot be told apart are one.
+                    if last.is_none_or(|last| x.saturating_sub(last) >= SIGN) {
+                        over.push_str(&sign(n, x, y));
+                        last = Some(x);
+                    }
+                }
+            }
+            Ok(over)
         };
         self.draw(frame, PANEL, values, 5, draw, &label)
     }
@@ -337,6 +351,21 @@ impl Story {
     }
 }
 
+/// What happened at a moment, and it is not a kill: the sign of the events with this place.
+pub fn sign(place: usize, x: i32, y: i32) -> String {
+    let ink = Ink::Threshold(place).hex();
+    if place == 0 {
+        return format!(
+            "<circle cx=\"{x}\" cy=\"{y}\" r=\"4\" fill=\"{ink}\" aria-hidden=\"true\"/>"
+        );
+    }
+    let [left, right] = [x.saturating_sub(5), x.saturating_add(5)];
+    let [top, foot] = [y.saturating_sub(5), y.saturating_add(4)];
+    format!(
+        "<polygon points=\"{x},{top} {right},{foot} {left},{foot}\" fill=\"{ink}\" aria-hidden=\"true\"/>"
+    )
+}
+
 /// Where a life ends by force.
 fn cross(x: i32, y: i32, ink: Ink) -> String {
     let [left, right] = [x.saturating_sub(5), x.saturating_add(5)];
@@ -381,7 +410,7 @@ impl Panel {
     /// The highest value that is drawn. A threshold far above all that was measured would press the
     /// lines to the ground, so it is left to the legend.
     pub fn top(&self) -> f64 {
-        let measured = Self::highest(&self.series);
+        let measured = Self::highest(&self.series).max(Self::highest(&self.events));
         let near = self.thresholds.iter().map(|line| Self::highest(std::slice::from_ref(line)));
         let near = near.filter(|top| measured == 0.0 || *top <= measured * 4.0);
         let top = near.fold(measured, f64::max);

@@ -4,6 +4,7 @@ use super::ink;
 use super::ink::Ink;
 use super::number::moment;
 use super::number::short;
+use super::picture;
 use super::picture::Frame;
 use super::Histogram;
 use super::Kill;
@@ -246,7 +247,12 @@ impl Panel {
             }
             legend_item(Ink::Threshold(n), &words, true)
         });
-        series.chain(thresholds).collect()
+        let events = self.events.iter().enumerate().filter(|(_, events)| !events.points.is_empty());
+        let events = events.map(|(n, events)| {
+            let sign = Value::from_safe_string(picture::sign(n, 13, 6));
+            context! { sign, words => &events.name }
+        });
+        series.chain(thresholds).chain(events).collect()
     }
 }
 

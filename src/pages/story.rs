@@ -38,6 +38,9 @@ pub struct Panel {
     pub series: Vec<Series>,
     /// What it is compared with; drawn dashed.
     pub thresholds: Vec<Series>,
+    /// Moments: each is a sign, a circle of the first of these and a triangle of the second, in the
+    /// colour of the threshold with the same place.
+    pub events: Vec<Series>,
     /// Values above are cut off, so that what happens low down can be seen.
     pub ceiling: Option<f64>,
 }

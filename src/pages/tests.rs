@@ -129,6 +129,30 @@ fn a_threshold_far_above_is_told_and_not_drawn() {
 }
 
 #[test]
+fn events_are_signs_of_distinct_shape_within_the_picture_and_in_the_legend() {
+    let events = |name: &str, value: f64| Series {
+        name: name.to_owned(),
+        points: (0..5).map(|n| (f64::from(n), value)).chain([(4.001, value)]).collect(),
+    };
+    let panel = Panel {
+        title: "Pressure".to_owned(),
+        unit: Unit::Percent,
+        series: vec![Series { name: "stall".to_owned(), points: vec![(0.0, 1.0), (5.0, 2.0)] }],
+        events: vec![events("medium", 7.0), events("critical", 70.0)],
+        ..Panel::default()
+    };
+    assert!(panel.top() >= 70.0);
+    let story = Story { id: "p".to_owned(), to: 5.0, panels: vec![panel], ..Story::default() };
+    let page = Page { sections: vec![Section::Story(Box::new(story))], ..Page::default() };
+    let html = page.html().unwrap();
+    // Two widths and the legend; two that cannot be told apart are one.
+    assert_eq!((html.matches("<circle").count(), html.matches("<polygon").count()), (11, 11));
+    for name in ["medium", "critical"] {
+        assert!(html.contains(&format!("</svg>{name}</li>")), "{name}");
+    }
+}
+
+#[test]
 fn an_empty_story_is_drawn() {
     let empty = Story { id: "none".to_owned(), panels: vec![Panel::default()], ..Story::default() };
     let page = Page { sections: vec![Section::Story(Box::new(empty))], ..Page::default() };

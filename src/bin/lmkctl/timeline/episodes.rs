@@ -2,6 +2,7 @@
 
 use super::memory_in_words;
 use super::panels;
+use super::scene;
 use super::Timeline;
 use super::View;
 use lmkd::pages;
@@ -145,6 +146,7 @@ impl Episode {
             panels: panels(views, timeline.page()),
             lives,
             kills,
+            tables: scene::pressure_table(views).into_iter().collect(),
             ..Story::default()
         }
     }

@@ -1,11 +1,14 @@
 //! The lines of a story: memory, watermarks, swap, pressure, thrashing, each with its thresholds.
 
 use super::Moment;
+use crate::words;
 use lmkd::config::Tunables;
 use lmkd::kernel::Sample;
 use lmkd::pages::float;
 use lmkd::pages::Panel;
+use lmkd::pages::Row;
 use lmkd::pages::Series;
+use lmkd::pages::Table;
 use lmkd::pages::Unit;
 use lmkd::policy::Level;
 use lmkd::policy::Signals;
@@ -83,6 +86,18 @@ fn parted(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     parted
 }
 
+/// A setting that something is compared with, over time. None turns it off; its name says so if it was never on.
+fn limit(name: &str, views: &[View<'_>], value: &dyn Fn(&Tunables) -> Option<f64>) -> Series {
+    let known = || views.iter().filter_map(|view| Some((view, view.tunables?)));
+    let looked = known().filter(|(view, _)| view.sample().is_some());
+    let points = looked.filter_map(|(view, tunables)| Some((view.moment.at, value(tunables)?)));
+    let mut series = Series { name: name.to_owned(), points: parted(points) };
+    if known().next().is_some() && known().all(|(_, tunables)| value(tunables).is_none()) {
+        series.name.push_str(": off");
+    }
+    series
+}
+
 /// The lines of some looks.
 pub fn panels(views: &[View<'_>], page: PageSize) -> Vec<Panel> {
     let line = |name: &str, value: &dyn Fn(&View<'_>) -> Option<f64>| {
@@ -93,11 +108,8 @@ pub fn panels(views: &[View<'_>], page: PageSize) -> Vec<Panel> {
         line(name, &|view| view.signals.as_ref().map(value))
     };
     let setting = |name: &str, value: &dyn Fn(&Tunables) -> i64| {
-        line(name, &|view| {
-            view.sample()?;
-            // 0 turns a limit off.
-            view.tunables.map(value).filter(|value| *value > 0).map(float)
-        })
+        // 0 turns a limit off.
+        limit(name, views, &|tunables| Some(value(tunables)).filter(|value| *value > 0).map(float))
     };
     let highest =
         |series: &Series| series.points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
@@ -190,18 +202,141 @@ fn pressure(
     let full = line("all tasks stalled, of 10 s", &|view| {
         Some(centi_percent(view.sample()?.stall?.full_avg10_centi))
     });
+    // The stall that it took is known, not the stall that there was: each stands on its threshold, that of the
+    // settings by which the kernel told of it.
+    let events = |name: &str, level: Level, stall: fn(&Tunables) -> i64| {
+        let same = views.iter().filter(|view| view.moment.look.trigger == Trigger::Event(level));
+        let share = |view: &View<'_>| view.moment.tunables.and_then(|all| window_share(all, stall));
+        let points = same.map(|view| (view.moment.at, share(view).unwrap_or_default()));
+        Series { name: name.to_owned(), points: points.collect() }
+    };
+    let partial: fn(&Tunables) -> i64 = |tunables| tunables.psi_partial_stall_ms;
+    let complete: fn(&Tunables) -> i64 = |tunables| tunables.psi_complete_stall_ms;
     Panel {
         title: "Pressure".to_owned(),
         about: format!(
-            "The kernel told of medium pressure {} times, of critical pressure {} times.",
+            "The kernel told of medium pressure {} times, of critical pressure {} times; each a sign at the \
+             share of a window that it takes. The line is the kernel's average of 10 s.",
             count(Level::Medium),
             count(Level::Critical)
         ),
         unit: Unit::Percent,
         series: vec![full],
-        thresholds: vec![setting("stall_limit_critical", &|tunables| {
-            tunables.stall_limit_critical
-        })],
+        thresholds: vec![
+            limit("medium: some tasks, psi_partial_stall_ms", views, &|tunables| {
+                window_share(tunables, partial)
+            }),
+            limit("critical: all tasks, psi_complete_stall_ms", views, &|tunables| {
+                window_share(tunables, complete)
+            }),
+            setting("stall_limit_critical", &|tunables| tunables.stall_limit_critical),
+        ],
+        events: vec![
+            events("medium pressure", Level::Medium, partial),
+            events("critical pressure", Level::Critical, complete),
+        ],
         ..Panel::default()
+    }
+}
+
+/// Pressure events beyond this are left out of their table.
+const MOST_EVENTS: usize = 200;
+
+/// When the kernel told of pressure, what it took for that, and what was seen then; None if it told of none.
+pub fn pressure_table(views: &[View<'_>]) -> Option<Table> {
+    let row = |view: &View<'_>| {
+        let Trigger::Event(level) = view.moment.look.trigger else { return None };
+        let took = view.moment.tunables.map_or_else(String::new, |all| {
+            let window = all.psi_window_size_ms;
+            match level {
+                Level::Critical => {
+                    format!("all tasks {} of {window} ms", all.psi_complete_stall_ms)
+                }
+                _ => format!("some tasks {} of {window} ms", all.psi_partial_stall_ms),
+            }
+        });
+        let stall = view.sample().and_then(|sample| sample.stall);
+        let stall = stall.map(|stall| format!("{:.2}%", centi_percent(stall.full_avg10_centi)));
+        let at = format!("{:.3} s", view.moment.at);
+        let cells = vec![at, words::level(level).to_owned(), took, stall.unwrap_or_default()];
+        Some(Row { cells, strong: view.moment.killed(), leads_to: None })
+    };
+    let mut rows: Vec<Row> = views.iter().filter_map(row).collect();
+    let all = rows.len();
+    rows.truncate(MOST_EVENTS);
+    let left_out = match all.saturating_sub(MOST_EVENTS) {
+        0 => String::new(),
+        more => format!("; {more} later ones are left out"),
+    };
+    let columns = ["at", "pressure", "stalled at least", "all tasks, of 10 s"].map(str::to_owned);
+    (all > 0).then(|| Table {
+        caption: format!("Table: pressure events; set off: those that led to a kill{left_out}"),
+        columns: columns.to_vec(),
+        rows,
+    })
+}
+
+/// A stall in a window that makes the kernel tell of pressure, percent of the window. None if it is off.
+fn window_share(tunables: &Tunables, stall: fn(&Tunables) -> i64) -> Option<f64> {
+    let (stall, window) = (stall(tunables), tunables.psi_window_size_ms);
+    (stall > 0 && window > 0).then(|| float(stall) * 100.0 / float(window))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::Machine;
+    use super::super::Timeline;
+    use super::*;
+
+    /// Medium pressure twice and critical pressure once, half a second apart; then what is drawn of it.
+    fn drawn<T>(tunables: Tunables, look_at: impl Fn(&[View<'_>], PageSize) -> T) -> T {
+        let mut machine = Machine::new(tunables);
+        for level in [Level::Medium, Level::Medium, Level::Critical] {
+            machine.rest(500);
+            machine.look(Trigger::Event(level));
+        }
+        let recording = machine.recording();
+        let timeline = Timeline::new(&recording);
+        let views: Vec<View<'_>> = timeline.looks.iter().copied().map(View::recorded).collect();
+        look_at(&views, timeline.page())
+    }
+
+    fn pressure_of(tunables: Tunables) -> Panel {
+        drawn(tunables, |views, page| {
+            panels(views, page).into_iter().find(|panel| panel.title == "Pressure").unwrap()
+        })
+    }
+
+    #[test]
+    fn pressure_events_stand_on_the_thresholds_of_the_settings_in_force() {
+        let panel = pressure_of(Tunables { psi_window_size_ms: 500, ..Tunables::default() });
+        let values = |line: &Series| line.points.iter().map(|point| point.1).collect::<Vec<_>>();
+        assert_eq!(values(&panel.thresholds[0]), [14.0; 3], "70 of 500 ms");
+        assert_eq!(values(&panel.events[0]), [14.0; 2]);
+        let panel = pressure_of(Tunables::default());
+        assert_eq!(values(&panel.thresholds[1]), [70.0; 3]);
+        assert_eq!(values(&panel.events[1]), [70.0]);
+        assert!(panel.about.contains("medium pressure 2 times, of critical pressure 1 times"));
+        assert!(panel.top() >= 70.0, "what happened is within the picture");
+        let times: Vec<f64> = panel.events[0].points.iter().map(|point| point.0).collect();
+        assert!((times[1] - times[0] - 0.5).abs() < 0.001, "{times:?}");
+    }
+
+    #[test]
+    fn a_threshold_that_is_off_is_said_to_be() {
+        let panel = pressure_of(Tunables { psi_partial_stall_ms: 0, ..Tunables::default() });
+        assert!(panel.thresholds[0].name.ends_with("psi_partial_stall_ms: off"));
+        assert!(panel.thresholds[0].points.is_empty());
+        assert!(panel.thresholds[1].name.ends_with("psi_complete_stall_ms"));
+    }
+
+    #[test]
+    fn every_pressure_event_stands_in_a_table() {
+        let table = drawn(Tunables::default(), |views, _| pressure_table(views)).unwrap();
+        let of = |row: &Row| format!("{} {}", row.cells[1], row.cells[2]);
+        let [medium, critical] =
+            ["medium some tasks 70 of 1000 ms", "critical all tasks 700 of 1000 ms"];
+        assert_eq!(table.rows.iter().map(of).collect::<Vec<_>>(), [medium, medium, critical]);
+        assert_eq!(pressure_table(&[]).map(|_| ()), None);
     }
 }
