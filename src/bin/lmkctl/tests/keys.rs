@@ -9,8 +9,10 @@ use super::with_state;
 use lmkd::config::Tunables;
 use lmkd::policy::KillReason;
 use lmkd::policy::Level;
+use lmkd::policy::MinfreeTable;
 use lmkd::policy::Trigger;
 use lmkd::recorder::Act;
+use lmkd::recorder::Input;
 use lmkd::recorder::Lost;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -157,9 +159,14 @@ fn what_keeps_rules_from_killing_has_the_documented_fields() {
         Trigger::Vendor { reason: 7, min_adj: 900 },
     ] {
         let mut file = one_kill();
+        file.put(ms(2400), &Input::Minfree(MinfreeTable::from_pairs([(4000, 900), (8000, 950)])));
         file.put(ms(2500), &look(trigger, ms(2500), signals(), None, Act::Nothing));
         let told = &file.json(&["why-not", "--json"])[0];
         documented.check(told, &["why-not"], &[]);
+        documented.check(&told["minfree"], &["minfree"], &[]);
+        for level in told["minfree"]["levels"].as_array().unwrap() {
+            documented.check(level, &["minfree_level"], &[]);
+        }
         documented.check_trigger(&told["trigger"]);
         documented.check_facts(told);
     }
