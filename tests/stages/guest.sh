@@ -24,10 +24,14 @@ pocket_build && pocket_cargo build -q --bin lmkctl || exit 1
 files=("${GUEST_BINARY:-$pocket_built/lmkd}=/system/bin/lmkd_rs")
 if [ -z "${GUEST_SET:-}${GUEST_SCENARIOS:-}" ]; then
     pocket_cargo build -q --example bad || exit 1
-    memevents=$(pocket_cargo test -q --test memevents --no-run --message-format=json |
-        sed -n 's/.*"executable":"\([^"]*memevents-[^"]*\)".*/\1/p' | tail -n 1)
-    [ -n "$memevents" ] || exit 1
-    files+=("$memevents=/system/bin/memevents")
+    # What these tests start is where they were built.
+    for name in memevents host_memcg; do
+        built=$(pocket_cargo test -q --test "$name" --no-run --message-format=json |
+            sed -n "s/.*\"executable\":\"\([^\"]*$name-[^\"]*\)\".*/\1/p" | tail -n 1)
+        [ -n "$built" ] || exit 1
+        files+=("$built=/system/bin/$name")
+    done
+    files+=("$pocket_built/lmkd=$pocket_built/lmkd" "$(command -v sleep)=/usr/lib/android/bin/sleep")
 fi
 if [ "${GUEST_SET:-}" = compare ]; then
     # The table is made of what is here.
@@ -89,19 +93,34 @@ fi
 # The ring of direct-reclaim events against the kernel's own counters, while one process takes all the memory.
 memevents_match() {
     local log=$logs/memevents.log status
-    pocket_boot "$logs/memevents.console" || return 1
     # The daemon would read the ring as well.
     pocket_adb shell 'stop lmkd; rm -r /sys/fs/bpf/memevents'
     # By the programs of a plain Linux: what init exports would make it wait for Android's.
     pocket_adb shell "unset LMKD_STAND_IN_PROPERTIES
         LMKD_TEST_MAY_EXHAUST_MEMORY=1 timeout 60 memevents --nocapture" >"$log" 2>&1
     status=$?
-    pocket_stop
     cat "$log"
     # A test that skipped itself has shown nothing.
     [ "$status" -eq 0 ] && grep -q allocstall "$log"
 }
-check "guest $POCKET_KERNEL: reclaim events match allocstall" memevents_match
+
+# Apps' own groups in the hierarchy that has memory.low; the machine of the stage `host` may have another.
+memory_low_is_given() {
+    local log=$logs/memcg.log
+    pocket_adb shell "unset LMKD_STAND_IN_PROPERTIES; PATH=/usr/lib/android/bin:\$PATH LD_LIBRARY_PATH=/usr/lib/android
+        export PATH LD_LIBRARY_PATH
+        host_memcg --nocapture --test-threads 1 an_apps_group what_is_no_app" >"$log" 2>&1
+    cat "$log"
+    grep -q 'test result: ok. 2 passed' "$log" && ! grep "^skip " "$log" &&
+        pocket_adb shell 'grep memory /sys/fs/cgroup/cgroup.subtree_control'
+}
+if pocket_boot "$logs/memevents.console"; then
+    check "guest $POCKET_KERNEL: apps' groups are given memory.low" memory_low_is_given
+    check "guest $POCKET_KERNEL: reclaim events match allocstall" memevents_match
+    pocket_stop
+else
+    report fail "guest $POCKET_KERNEL: its own tests did not boot"
+fi
 
 # notices MODE CHECK: the suite fails for a daemon that is wrong in that way, by that check. If it failed before a
 # scenario could be played, on a device that was too slow, it is tried once more.
