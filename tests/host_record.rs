@@ -214,6 +214,9 @@ fn what_was_decided_is_dumped_and_decided_again_to_the_same() {
     assert_eq!(recording.entries[1..=entries.len()], entries);
     let (_, status) = operator.status().unwrap();
     assert_eq!((status.kills, status.exits, status.to_signal.count), (2, 2, 2));
+    let steps = status.steps.unwrap();
+    assert_eq!((steps.to_decision.count, steps.to_raise.count), (2, 2));
+    assert!(steps.to_decision.max <= status.to_signal.max);
     assert_eq!(status.by_reason.iter().map(|(_, count)| count).sum::<u32>(), 2);
 }
 

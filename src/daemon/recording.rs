@@ -43,6 +43,7 @@ use crate::recorder::Sources;
 use crate::recorder::Standing;
 use crate::recorder::Status;
 use crate::recorder::Step;
+use crate::recorder::Steps;
 use crate::recorder::Tried;
 use crate::units::Kib;
 use rustix::io::Errno;
@@ -252,6 +253,10 @@ impl Daemon {
             tells_exit: self.killer.tells_exit(),
             ring: self.journal.state(),
             outlook: Some(self.outlook(now)),
+            steps: Some(Steps {
+                to_decision: (&ledger.to_decision).into(),
+                to_raise: (&ledger.to_raise).into(),
+            }),
         }
     }
 

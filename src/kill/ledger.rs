@@ -126,6 +126,10 @@ pub struct Ledger {
     pub proven: u32,
     /// Waits that ended with kill_timeout_ms.
     pub timeouts: u32,
+    /// From the event to the verdict.
+    pub to_decision: Histogram,
+    /// From the verdict to the victim's leader raised.
+    pub to_raise: Histogram,
     /// From the event to the signal.
     pub to_signal: Histogram,
     /// From the signal to memory given back by the reaper.
@@ -142,6 +146,8 @@ impl Default for Ledger {
             exits: 0,
             proven: 0,
             timeouts: 0,
+            to_decision: Histogram::new(),
+            to_raise: Histogram::new(),
             to_signal: Histogram::new(),
             to_release: Histogram::new(),
             to_exit: Histogram::new(),
@@ -156,7 +162,10 @@ impl Ledger {
             *counter = counter.saturating_add(1);
         }
         self.total = self.total.saturating_add(1);
-        self.to_signal.record(moments.signalled.micros_since(moments.woken));
+        let Moments { woken, decided, raised, signalled, .. } = *moments;
+        self.to_decision.record(decided.micros_since(woken));
+        self.to_raise.record(raised.micros_since(decided));
+        self.to_signal.record(signalled.micros_since(woken));
     }
 
     /// Records the exit of a counted kill.
@@ -218,6 +227,29 @@ mod tests {
         assert_eq!(ledger.kills_between(adj(500), adj(500)), 70_001);
         assert!((501..=1000).all(|value| ledger.kills_between(adj(value), adj(value)) == 1));
         assert_eq!(ledger.total(), 71_001);
+    }
+
+    #[test]
+    fn each_step_of_a_kill_is_in_its_own_histogram() {
+        let at = |micros: u64| MonoTime::from_nanos(micros * 1000);
+        let mut moments = Moments {
+            woken: at(1000),
+            decided: at(1001),
+            raised: at(1003),
+            signalled: at(1007),
+            ..Moments::default()
+        };
+        let mut ledger = Ledger::default();
+        ledger.count_kill(adj(900), &moments);
+        let Ledger { to_decision, to_raise, to_signal, to_release, to_exit, .. } = &ledger;
+        assert_eq!([to_decision, to_raise, to_signal].map(Histogram::max), [1, 2, 7]);
+        assert_eq!([to_release, to_exit].map(Histogram::count), [0, 0]);
+        moments.exited = Some(at(1012));
+        ledger.count_exit(&moments);
+        assert_eq!((ledger.to_exit.max(), ledger.to_release.count()), (5, 0));
+        moments.released = Some(at(1010));
+        ledger.count_exit(&moments);
+        assert_eq!((ledger.to_exit.count(), ledger.to_release.max()), (2, 3));
     }
 
     #[test]

@@ -91,6 +91,7 @@ pub use status::Outlook;
 pub use status::RingState;
 pub use status::Spread;
 pub use status::Status;
+pub use status::Steps;
 
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,8 @@ pub struct Status {
     pub ring: RingState,
     /// When the next look is due. None of a daemon that did not tell it yet.
     pub outlook: Option<Outlook>,
+    /// What `to_signal` is made of. None of a daemon that did not tell it yet.
+    pub steps: Option<Steps>,
 }
 
 coded_struct!(Status {
@@ -85,7 +87,7 @@ coded_struct!(Status {
     descriptors,
     tells_exit,
     ring,
-} at_end { outlook });
+} at_end { outlook, steps });
 
 /// What the next look depends on, beside memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +103,17 @@ pub struct Outlook {
 }
 
 coded_struct!(Outlook { next_look_ms, watermarks_alone, last_pressure, minfree });
+
+/// The steps of a kill before its signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// From the event to the verdict.
+    pub to_decision: Spread,
+    /// From the verdict to the victim's leader raised.
+    pub to_raise: Spread,
+}
+
+coded_struct!(Steps { to_decision, to_raise });
 
 /// A candidate, with what an operator wants to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use crate::status;
 use crate::words;
 use lmkd::recorder::Spread;
 use lmkd::recorder::Status;
+use lmkd::recorder::Steps;
 use lmkd::units::Kib;
 use lmkd::units::Pages;
 use std::fmt::Display;
@@ -20,6 +21,12 @@ pub fn write(status: &Status, history: &History, out: &mut dyn Write) -> io::Res
     build(&mut page, history)?;
     signals(&mut page, history)?;
     counters(&mut page, status)?;
+    if let Some(Steps { to_decision, to_raise }) = &status.steps {
+        let help = "From the event to the verdict.";
+        latency(&mut page, "lmkd_kill_decision", help, to_decision)?;
+        let help = "From the verdict to the victim's leader raised.";
+        latency(&mut page, "lmkd_kill_raise", help, to_raise)?;
+    }
     for (name, help, spread) in [
         ("lmkd_kill_signal", "From the event to SIGKILL.", &status.to_signal),
         ("lmkd_kill_memory", "From SIGKILL to its memory given back.", &status.to_release),

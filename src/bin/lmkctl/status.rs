@@ -37,9 +37,13 @@ Examples:
 
 --json prints one object: schema (1), time, version, pid, kernel, dry_run, sources, polling,
 waiting_for, registered, clients, signals, rules, next, kills, kills_by_reason, exits, proven,
-timeouts, owed_kb, latency_us (to_signal, to_memory_back, to_exit: count, p50, p90, p99, max),
-daemon (rss_kb, descriptors, tells_exit, lost_events), ring (size_bytes, written_bytes, records,
-oldest). Names are stable; more may be added.";
+timeouts, owed_kb, latency_us (to_decision, to_raise, to_signal, to_memory_back, to_exit: count, p50,
+p90, p99, max), daemon (rss_kb, descriptors, tells_exit, lost_events), ring (size_bytes,
+written_bytes, records, oldest). Names are stable; more may be added.
+
+Latencies run from the kernel's event (to_decision, to_signal), from the decision (to_raise: the
+victim's leader is raised) and from SIGKILL (the others). The first two are null of a daemon that is
+too old to tell.";
 
 /// The command line.
 pub fn command() -> Command {
@@ -83,6 +87,7 @@ fn to_json(status: &Status, history: &History) -> Value {
         value
     });
     let now = history.span.map_or(header.started, |(_, last)| last);
+    let steps = status.steps.as_ref();
     json!({
         "schema": json::SCHEMA,
         "time": json::time(&history.clock, now),
@@ -105,6 +110,8 @@ fn to_json(status: &Status, history: &History) -> Value {
         "timeouts": status.timeouts,
         "owed_kb": status.owed.get(),
         "latency_us": {
+            "to_decision": steps.map(|steps| spread(&steps.to_decision)),
+            "to_raise": steps.map(|steps| spread(&steps.to_raise)),
             "to_signal": spread(&status.to_signal),
             "to_memory_back": spread(&status.to_release),
             "to_exit": spread(&status.to_exit),
@@ -177,11 +184,15 @@ fn print(status: &Status, history: &History, out: &mut dyn Write) -> io::Result<
         "latency     {:>8} {:>9} {:>9} {:>9} {:>9}",
         "count", "p50", "p90", "p99", "max"
     )?;
+    let steps = status.steps.as_ref();
     for (name, spread) in [
-        ("to signal", &status.to_signal),
-        ("to memory", &status.to_release),
-        ("to exit", &status.to_exit),
+        ("decided", steps.map(|steps| &steps.to_decision)),
+        ("raised", steps.map(|steps| &steps.to_raise)),
+        ("to signal", Some(&status.to_signal)),
+        ("to memory", Some(&status.to_release)),
+        ("to exit", Some(&status.to_exit)),
     ] {
+        let Some(spread) = spread else { continue };
         write!(out, "  {name:<9} {:>8}", spread.count)?;
         for micros in [spread.p50, spread.p90, spread.p99, spread.max] {
             let span = (spread.count > 0).then(|| Span(Duration::from_micros(micros)).to_string());

@@ -379,13 +379,12 @@ fn a_torn_file_is_explained_up_to_the_tear() {
     assert!(error.contains("version 9"), "{error}");
 }
 
-/// The state of a daemon after [`one_kill`], and at its end.
-pub(crate) fn with_state() -> File {
-    let mut file = one_kill();
+/// The state of a daemon after [`one_kill`].
+fn state() -> Status {
     let verdict = Verdict { signals: Some(signals()), cause: None };
     let spread = Spread { count: 1, p50: 4193, p90: 4193, p99: 4193, max: 4193 };
     let process = Process { pid: 4712, uid: 10_013, adj: adj(800) };
-    let status = Status {
+    Status {
         seen: Some(Seen { sample: Sample::default(), verdict }),
         registered: 7,
         next: [Next { process, rss: Kib(512), name: Text::new(b"a\"b") }].into_iter().collect(),
@@ -393,20 +392,30 @@ pub(crate) fn with_state() -> File {
         by_reason: [(KillReason::LowMem, 1), (KillReason::Minfree, 0)].into_iter().collect(),
         to_signal: spread,
         ..Status::default()
-    };
-    file.put(ms(3000), &status);
+    }
+}
+
+/// With [`state`] at its end.
+pub(crate) fn with_state() -> File {
+    let mut file = one_kill();
+    let to_raise = Spread { count: 1, p50: 107, p90: 107, p99: 107, max: 107 };
+    let steps = Some(Steps { to_raise, ..Steps::default() });
+    file.put(ms(3000), &Status { steps, ..state() });
     file
 }
 
 #[test]
 fn the_state_is_told_for_people_programs_and_collectors() {
-    assert!(one_kill().ask(&["status"]).is_err());
-    let file = with_state();
+    let mut file = one_kill();
+    assert!(file.ask(&["status"]).is_err());
+    // Of a daemon that does not know the steps yet.
+    file.put(ms(3000), &state());
     let text = file.ask(&["status"]).unwrap();
     assert!(text.contains("kills       1: LOW_MEM 1\n"), "{text}");
     assert!(text.contains("  + free memory 13920kB < low watermark 14048kB\n"), "{text}");
     let json = &file.json(&["status", "--json"])[0];
     assert_eq!(json["latency_us"]["to_signal"]["p99"], 4193);
+    assert_eq!(json["latency_us"]["to_raise"], Value::Null);
     assert_eq!(json["kills_by_reason"]["LOW_MEM"], 1);
     let metrics = file.ask(&["status", "--openmetrics"]).unwrap();
     assert!(metrics.contains("lmkd_kills_total{reason=\"LOW_MEM\"} 1\n"), "{metrics}");
@@ -414,5 +423,14 @@ fn the_state_is_told_for_people_programs_and_collectors() {
         metrics.contains("lmkd_kill_signal_seconds{quantile=\"0.99\"} 0.004193\n"),
         "{metrics}"
     );
+    assert!(!metrics.contains("lmkd_kill_raise"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+
+    let file = with_state();
+    let text = file.ask(&["status"]).unwrap();
+    assert!(text.contains("  raised           1     107us "), "{text}");
+    assert_eq!(file.json(&["status", "--json"])[0]["latency_us"]["to_raise"]["max"], 107);
+    let metrics = file.ask(&["status", "--openmetrics"]).unwrap();
+    let line = "lmkd_kill_raise_seconds{quantile=\"1.0\"} 0.000107\n";
+    assert!(metrics.contains(line), "{metrics}");
 }

@@ -273,10 +273,11 @@ roll! {
     Status {
         sources, seen, polling, waiting_for, registered, clients, next, kills, by_reason, exits,
         proven, timeouts, owed, to_signal, to_release, to_exit, lost_events, rss, descriptors,
-        tells_exit, ring, outlook,
+        tells_exit, ring, outlook, steps,
     }
     Outlook { next_look_ms, watermarks_alone, last_pressure, minfree }
     Next { process, rss, name }
+    Steps { to_decision, to_raise }
     Spread { count, p50, p90, p99, max }
     RingState { size, written, records, oldest }
     Lost { records }

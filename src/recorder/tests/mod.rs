@@ -8,6 +8,8 @@ use super::frame::TearCause;
 use super::*;
 use crate::clock::MonoTime;
 use crate::codec::coded_struct;
+use crate::codec::Coded;
+use crate::codec::Writer;
 use dice::Dice;
 use dice::Roll;
 
@@ -148,19 +150,40 @@ fn an_unknown_kind_is_left_out_unless_it_must_be_known() {
     assert!(matches!(error, ReadError::Kind { kind: 201, offset: o } if o == offset), "{error}");
 }
 
-/// One without what was added at its end.
+/// What was added at its end came bit by bit.
 #[test]
-fn the_state_of_an_older_daemon_is_read() {
-    let mut bytes = Vec::new();
-    let status = Status { kills: 7, outlook: None, ..Status::default() };
-    add(&mut bytes, 1, &status);
-    let frame = frame::first(&bytes).unwrap();
-    // The head, and the byte that says that there is none.
-    let older = &frame.bytes[8..8 + usize::from(bytes[0]) + 256 * usize::from(bytes[1]) - 1];
-    let mut buffer = [0; frame::LONGEST];
-    let len = frame::seal_raw(&mut buffer, frame.kind, older).unwrap();
-    let entry = Entry::read(&frame::first(&buffer[..len]).unwrap()).unwrap().unwrap();
-    assert_eq!(entry.record, Record::Status(Box::new(status)));
+fn a_state_is_read_whether_its_daemon_knows_less_or_more() {
+    let whole = Status::roll(&mut Dice::new(1));
+    let without_steps = Status { steps: None, ..whole.clone() };
+    let bare = Status { outlook: None, ..without_steps.clone() };
+    let body = |status: &Status| {
+        let mut body = [0; frame::LONGEST];
+        let mut out = Writer::new(&mut body);
+        out.bytes(&[1, 1]);
+        status.put(&mut out);
+        let len = out.finish().unwrap();
+        body[..len].to_vec()
+    };
+    let read = |body: &[u8]| {
+        let mut buffer = [0; frame::LONGEST];
+        let len = frame::seal_raw(&mut buffer, Status::KIND, body).unwrap();
+        match Entry::read(&frame::first(&buffer[..len]).unwrap()) {
+            Ok(Some(Entry { record: Record::Status(status), .. })) => Some(*status),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => None,
+        }
+    };
+    // Of each, the byte that says that there is none.
+    for (status, added) in [(&bare, 2), (&without_steps, 1)] {
+        let body = body(status);
+        for cut in 0..=added {
+            assert_eq!(read(&body[..body.len() - cut]).as_ref(), Some(status), "{cut}");
+        }
+    }
+    let all = body(&whole);
+    assert_eq!(read(&[&all[..], &[7, 0, 0xff]].concat()), Some(whole));
+    // What it is made of comes whole or not at all.
+    assert_eq!(read(&all[..all.len() - 1]), None);
 }
 
 #[test]
