@@ -108,6 +108,26 @@ fn a_place_goes_first_to_the_one_whose_victim_has_exited_longest_ago() {
 }
 
 #[test]
+fn a_victim_that_had_to_leave_the_watch_is_no_longer_waited_for() {
+    let mut killer = Killer::start();
+    let apps: Vec<App> = (0..reaper::PLACES + 2).map(|_| App::start()).collect();
+    let (all, more) = apps.split_at(reaper::PLACES);
+    let ids: Vec<_> = all.iter().map(|app| app.that_does_not_die(&mut killer)).collect();
+    assert!(killer.is_waiting_for(ids[0]));
+    // The one in its place is.
+    let in_its_place = more[0].that_does_not_die(&mut killer);
+    assert_eq!(in_its_place.place, ids[0].place);
+    assert_eq!(killer.waiting_for().map(Flight::ticket), Some(in_its_place.ticket));
+    // One that nobody waits for makes room without a change.
+    let in_anothers = more[1].that_does_not_die(&mut killer);
+    assert_ne!(in_anothers.place, in_its_place.place);
+    assert!(killer.is_waiting_for(in_its_place));
+    // And the wait ends with its end.
+    killer.exited(in_its_place, MonoTime::now()).unwrap();
+    assert!(killer.waiting_for().is_none());
+}
+
+#[test]
 fn those_that_do_not_die_are_remembered_within_bounds() {
     let mut dying = Dying::new();
     let flight = |app: &App| Flight {

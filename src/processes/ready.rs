@@ -250,6 +250,24 @@ mod tests {
     }
 
     #[test]
+    fn a_heaviest_that_was_moved_out_of_reach_is_nobodys_next_victim() {
+        let mut registry = Registry::with_capacity(4);
+        let ids = [100, 0, -1, -900].map(|adj| {
+            let pid = Pid::new(4_000_000 + i32::try_from(registry.len()).unwrap()).unwrap();
+            registry.insert(Record::new(pid, 0, OomScoreAdj::new(adj).unwrap(), MonoTime::ZERO))
+        });
+        for guess in 1..4 {
+            let heads = registry.heads(Some(ids[guess]));
+            let order: Vec<RecordId> = heads.iter().flatten().map(|(id, _)| *id).collect();
+            assert_eq!(order, ids[..2]);
+        }
+        // Nor if nobody else is left.
+        registry.remove(ids[0]);
+        registry.remove(ids[1]);
+        assert_eq!(registry.heads(Some(ids[3])), Heads::default());
+    }
+
+    #[test]
     fn a_process_that_took_another_name_is_asked_again() {
         let proc = ProcDir::open(Path::new("/proc")).unwrap();
         let mut registry = Registry::with_capacity(1);
