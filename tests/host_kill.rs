@@ -21,9 +21,7 @@ use lmkd::control::wire::Target;
 use lmkd::control::wire::Targets;
 use lmkd::kernel::process::ProcDir;
 use lmkd::units::Pages;
-use std::fs;
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -100,7 +98,7 @@ fn under_pressure_apps_die_one_by_one_from_the_highest_adj_down_and_each_death_i
         assert!(killed < before);
     }
 
-    if kernel_tells_exit() {
+    if host::kernel_tells_exit() {
         for (_, app) in &apps {
             let text = format!("Proven: '{}' ({}) was ended by SIGKILL", app.name, app.pid());
             daemon.log.wait_for(1, &text);
@@ -263,7 +261,7 @@ fn a_victim_that_cannot_die_costs_one_timeout_and_then_the_next_one_dies() {
     let pid = held.pid();
     daemon.log.wait_for(1, &format!("({pid})"));
     daemon.log.wait_for(2, "Process got killed in ");
-    if kernel_tells_exit() {
+    if host::kernel_tells_exit() {
         daemon.log.wait_for(1, &format!("Proven: 'com.example.held' ({pid}) was ended by SIGKILL"));
     }
 }
@@ -290,29 +288,6 @@ fn a_victim_that_cannot_die_is_not_chosen_again_when_it_is_registered_again() {
     assert_eq!(next.ended_by(), Some(SIGKILL));
     daemon.log.wait_for(1, "a kill is due");
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 2);
-}
-
-#[test]
-fn a_frozen_victim_is_thawed_and_dies_at_once() {
-    let Some(mut pressure) = Pressure::prepare("frozen victim") else { return };
-    let daemon = daemon_on(&pressure, &["--set=kill_timeout_ms=30000"]);
-    let mut client = daemon.client();
-    let mut frozen = App::start("com.example.frozen");
-    let mut companion = App::start("com.example.companion");
-    register(&mut client, &[(&frozen, 900)]);
-    // Last, so that it is the first to go: frozen apps could not be ended.
-    let Some(freezer) = Freezer::make() else {
-        host::skip("frozen victim", "no freezer of cgroup v1 that this user may use");
-        return;
-    };
-    freezer.freeze(&[frozen.pid(), companion.pid()]);
-    pressure.rise();
-    assert_eq!(frozen.ended_by(), Some(SIGKILL));
-    daemon.log.wait_for(1, "Process got killed in ");
-    assert_eq!(daemon.log.with("has not exited"), [""; 0]);
-    // Only the victim was.
-    assert!(freezer.is_frozen());
-    assert!(companion.is_alive());
 }
 
 #[test]
@@ -414,58 +389,4 @@ fn from_the_first_kill_on_the_daemon_waits_for_no_page() {
         }
     }
     assert!(faults.iter().all(|at| *at == faults[0]), "before, and after each kill: {faults:?}");
-}
-
-/// PIDFD_INFO_EXIT came with Linux 6.15.
-fn kernel_tells_exit() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
-}
-
-/// Processes in here do not run, not even to die. The inner group cannot be thawed alone.
-struct Freezer {
-    outer: PathBuf,
-    inner: PathBuf,
-}
-
-impl Freezer {
-    fn make() -> Option<Self> {
-        let outer = PathBuf::from("/sys/fs/cgroup/freezer").join(host::own_name());
-        let inner = outer.join("inner");
-        fs::create_dir_all(&inner).ok()?;
-        let freezer = Self { outer, inner };
-        freezer.outer.join("freezer.state").exists().then_some(freezer)
-    }
-
-    fn is_frozen(&self) -> bool {
-        fs::read_to_string(self.outer.join("freezer.state")).unwrap().starts_with("FROZEN")
-    }
-
-    fn freeze(&self, pids: &[i32]) {
-        for pid in pids {
-            fs::write(self.inner.join("cgroup.procs"), pid.to_string()).unwrap();
-        }
-        let state = self.outer.join("freezer.state");
-        fs::write(&state, "FROZEN").unwrap();
-        host::until("the group to freeze", || self.is_frozen().then_some(()));
-    }
-
-    fn thaw(&self) {
-        let _ = fs::write(self.outer.join("freezer.state"), "THAWED");
-    }
-}
-
-impl Drop for Freezer {
-    fn drop(&mut self) {
-        self.thaw();
-        for group in [&self.inner, &self.outer] {
-            for _ in 0..200 {
-                if fs::remove_dir(group).is_ok() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
-    }
 }

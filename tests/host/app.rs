@@ -10,6 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Child;
 use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
 
 /// The user that clients name for apps. They belong to root, as a process that zygote has just
 /// made.
@@ -22,18 +24,27 @@ pub struct App {
 
 impl App {
     pub fn start(name: &str) -> Self {
-        Self::spawn(name, Command::new("sleep"))
+        Self::spawn(name, Command::new("sleep").arg("600"))
+    }
+
+    /// One that does this, in words of sh(1), once [`Self::let_go`] is called.
+    pub fn that_will(name: &str, act: &str) -> Self {
+        let script = format!("read -r line; {act}");
+        Self::spawn(name, Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()))
+    }
+
+    /// See [`Self::that_will`].
+    pub fn let_go(&mut self) {
+        drop(self.child.stdin.take());
     }
 
     /// One that belongs to another user already.
     pub fn of_user(name: &str, uid: u32) -> Self {
-        let mut command = Command::new("sleep");
-        command.uid(uid);
-        Self::spawn(name, command)
+        Self::spawn(name, Command::new("sleep").arg("600").uid(uid))
     }
 
-    fn spawn(name: &str, mut command: Command) -> Self {
-        let child = command.arg0(name).arg("600").spawn().unwrap();
+    fn spawn(name: &str, command: &mut Command) -> Self {
+        let child = command.arg0(name).spawn().unwrap();
         let app = Self { child, name: name.to_owned() };
         // Its memory grows no more once it sleeps.
         until("the app to sleep", || {
@@ -73,7 +84,13 @@ impl App {
     /// Reaps it once it has ended; the signal that ended it.
     #[track_caller]
     pub fn ended_by(&mut self) -> Option<i32> {
-        until(&format!("the end of {}", self.name), || self.child.try_wait().unwrap()).signal()
+        self.ended().signal()
+    }
+
+    /// Reaps it once it has ended; how it has.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        until(&format!("the end of {}", self.name), || self.child.try_wait().unwrap())
     }
 
     /// Ends it, and reaps it.

@@ -53,6 +53,13 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// PIDFD_INFO_EXIT came with Linux 6.15.
+pub fn kernel_tells_exit() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+}
+
 /// Says that a test did not run: the stage counts it.
 pub fn skip(test: &str, why: &str) {
     println!("skip {test}: {why}");

@@ -1,0 +1,282 @@
+//! What becomes of a victim between its SIGKILL and its end: frozen, ended by something else.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod host;
+
+use host::app::App;
+use host::daemon::Daemon;
+use host::tracer::Brink;
+use lmkd::control::client::Client;
+use lmkd::control::client::KillEvent;
+use lmkd::control::wire::Event;
+use lmkd::control::wire::KillCount;
+use lmkd::control::wire::Target;
+use lmkd::control::wire::Targets;
+use lmkd::oom_score_adj::OomScoreAdj;
+use lmkd::pidfd::Exit;
+use lmkd::recorder::client::Client as Operator;
+use lmkd::recorder::wire::path_beside;
+use lmkd::recorder::Record;
+use lmkd::recorder::Status;
+use lmkd::recorder::Step;
+use lmkd::units::Kib;
+use lmkd::units::Pages;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+
+const SIGKILL: i32 = 9;
+
+/// Every look of it kills once [`kill_from_now_on`] has been told.
+fn eager_daemon(launcher: &[String], kill_timeout_ms: u64) -> Daemon {
+    let launcher: Vec<&str> = launcher.iter().map(String::as_str).collect();
+    let timeout = format!("--set=kill_timeout_ms={kill_timeout_ms}");
+    let eager = ["--set=use_psi=false", "--set=use_minfree_levels=true", "--set=debug=true"];
+    Daemon::start_under(&launcher, &[&eager[..], &[timeout.as_str()]].concat())
+}
+
+/// A client that hears of kills, and has registered these.
+fn client_with(daemon: &Daemon, apps: &[(&App, i32)]) -> Client {
+    let mut client = daemon.client();
+    client.subscribe(Event::Kill).unwrap();
+    let records: Vec<_> = apps.iter().map(|(app, adj)| app.at(*adj)).collect();
+    client.register_all(&records).unwrap();
+    client.kill_count(KillCount::Total).unwrap();
+    client
+}
+
+/// All memory there is is too little.
+fn kill_from_now_on(client: &mut Client) {
+    let level = Target { minfree: Pages(i64::from(i32::MAX)), adj: OomScoreAdj::FOREGROUND };
+    client.set_targets(&Targets::new(&[level]).unwrap()).unwrap();
+}
+
+/// The process of the next kill.
+#[track_caller]
+fn next_killed(client: &mut Client) -> i32 {
+    let KillEvent::Killed(notice) = client.next_event().unwrap() else { panic!() };
+    notice.pid
+}
+
+fn status(daemon: &Daemon) -> Status {
+    Operator::connect(&path_beside(&daemon.socket)).unwrap().status().unwrap().1
+}
+
+/// The words before a command that is run where `script` has changed the mounts, for it alone.
+/// None, and said so, where that is not permitted.
+fn with_own_mounts(test: &str, script: &str) -> Option<Vec<String>> {
+    let script = format!("{script} && exec \"$@\"");
+    let words = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+    let words = words.map(str::to_owned).to_vec();
+    let tried = Command::new(&words[0]).args(&words[1..]).arg("true").output();
+    match tried {
+        Ok(output) if output.status.success() => return Some(words),
+        Ok(output) => host::skip(test, String::from_utf8_lossy(&output.stderr).trim()),
+        Err(error) => host::skip(test, &format!("unshare: {error}")),
+    }
+    None
+}
+
+// ---- ended by something else ----
+
+/// It begins to exit before the decision, and the signal comes before its end.
+#[test]
+fn a_victim_that_something_else_ended_is_told_apart_from_one_that_sigkill_ended() {
+    for (act, exit) in [("exit 3", Exit::Status(3)), ("kill -TERM $$", Exit::Signal(libc::SIGTERM))]
+    {
+        let daemon = eager_daemon(&[], 30_000);
+        let mut app = App::that_will("com.example.leaving", act);
+        let mut client = client_with(&daemon, &[(&app, 900)]);
+        let pid = app.pid();
+        let Some(brink) = Brink::lead(pid, || app.let_go()) else {
+            host::skip("ended otherwise", "processes may not be traced here");
+            return;
+        };
+        kill_from_now_on(&mut client);
+        assert_eq!(next_killed(&mut client), pid);
+        // The signal has been sent, and has changed nothing.
+        drop(brink);
+        assert_eq!(Exit::from_wait(app.ended().into_raw()), exit);
+        let who = format!("'com.example.leaving' ({pid})");
+        if !host::kernel_tells_exit() {
+            daemon.log.wait_for(1, &format!("Gone: {who} has exited"));
+            continue;
+        }
+        daemon.log.wait_for(1, &format!("Proven: {who} had left by {exit} before our SIGKILL"));
+        // It was alive when it was signalled, so that it counts as a kill; but not as proven.
+        let status = status(&daemon);
+        assert_eq!((status.kills, status.exits, status.proven, status.timeouts), (1, 1, 0, 0));
+        let mut operator = Operator::connect(&path_beside(&daemon.socket)).unwrap();
+        let steps = operator.dump().unwrap().into_iter().filter_map(|entry| match entry.record {
+            Record::Fate(fate) if fate.pid == pid => Some(fate.step),
+            _ => None,
+        });
+        assert_eq!(steps.collect::<Vec<_>>(), [Step::Exited, Step::Otherwise(exit)]);
+    }
+}
+
+// ---- frozen ----
+
+/// Processes in here do not run. The inner group cannot be thawed alone.
+struct Freezer {
+    outer: PathBuf,
+    inner: PathBuf,
+    state: &'static str,
+    words: [&'static str; 2],
+}
+
+impl Freezer {
+    /// Of cgroup v1: what is in it does not even run to die.
+    fn v1(test: &str) -> Option<Self> {
+        Self::make(test, Path::new("/sys/fs/cgroup/freezer"), "freezer.state", ["FROZEN", "THAWED"])
+    }
+
+    /// Of cgroup v2, where SIGKILL alone ends what is frozen.
+    fn v2(test: &str) -> Option<Self> {
+        Self::make(test, &unified(), "cgroup.freeze", ["1", "0"])
+    }
+
+    fn make(test: &str, top: &Path, state: &'static str, words: [&'static str; 2]) -> Option<Self> {
+        let outer = top.join(host::own_name());
+        let inner = outer.join("inner");
+        if let Err(error) = fs::create_dir_all(&inner) {
+            host::skip(test, &format!("no freezer: {}: {error}", inner.display()));
+            return None;
+        }
+        let freezer = Self { outer, inner, state, words };
+        if !freezer.outer.join(state).exists() {
+            host::skip(test, &format!("no {state} in {}", freezer.outer.display()));
+            return None;
+        }
+        Some(freezer)
+    }
+
+    fn is_frozen(&self) -> bool {
+        let events = fs::read_to_string(self.outer.join("cgroup.events")).unwrap_or_default();
+        let state = fs::read_to_string(self.outer.join(self.state)).unwrap();
+        state.starts_with("FROZEN") || events.contains("frozen 1")
+    }
+
+    fn freeze(&self, pids: &[i32]) {
+        for pid in pids {
+            fs::write(self.inner.join("cgroup.procs"), pid.to_string()).unwrap();
+        }
+        fs::write(self.outer.join(self.state), self.words[0]).unwrap();
+        host::until("the group to freeze", || self.is_frozen().then_some(()));
+    }
+
+    fn thaw(&self) {
+        let _ = fs::write(self.outer.join(self.state), self.words[1]);
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.thaw();
+        remove(&self.inner);
+        remove(&self.outer);
+    }
+}
+
+/// Removes a group. Who is in it still goes to the one above, unless it is on its way out.
+fn remove(group: &Path) {
+    for _ in 0..200 {
+        if fs::remove_dir(group).is_ok() {
+            break;
+        }
+        let above = group.with_file_name("cgroup.procs");
+        for member in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _ = fs::write(&above, member);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Where cgroup v2 is mounted.
+fn unified() -> PathBuf {
+    let top = Path::new("/sys/fs/cgroup");
+    let beside_v1 = top.join("unified");
+    if beside_v1.exists() {
+        beside_v1
+    } else {
+        top.to_owned()
+    }
+}
+
+#[test]
+fn a_frozen_victim_is_thawed_and_dies_at_once() {
+    let daemon = eager_daemon(&[], 30_000);
+    let mut frozen = App::start("com.example.frozen");
+    let mut companion = App::start("com.example.companion");
+    let mut client = client_with(&daemon, &[(&frozen, 900)]);
+    // Last, so that it is the first to go: frozen apps could not be ended.
+    let Some(freezer) = Freezer::v1("frozen victim") else { return };
+    freezer.freeze(&[frozen.pid(), companion.pid()]);
+    kill_from_now_on(&mut client);
+    assert_eq!(frozen.ended_by(), Some(SIGKILL));
+    daemon.log.wait_for(1, "Process got killed in ");
+    assert_eq!(daemon.log.with("has not exited"), [""; 0]);
+    // Only the victim was.
+    assert!(freezer.is_frozen());
+    assert!(companion.is_alive());
+}
+
+#[test]
+fn a_frozen_victim_that_cannot_be_thawed_costs_one_timeout_and_then_the_next_one_dies() {
+    let timeout = Duration::from_millis(2000);
+    let test = "frozen victim that cannot be thawed";
+    let Some(mounts) = with_own_mounts(test, "umount -l /sys/fs/cgroup/freezer") else { return };
+    let daemon = eager_daemon(&mounts, 2000);
+    let mut frozen = App::start("com.example.frozen");
+    let mut next = App::start("com.example.next");
+    let mut client = client_with(&daemon, &[(&frozen, 900), (&next, 800)]);
+    let Some(freezer) = Freezer::v1(test) else { return };
+    freezer.freeze(&[frozen.pid()]);
+
+    kill_from_now_on(&mut client);
+    assert_eq!(next_killed(&mut client), frozen.pid());
+    let at = Instant::now();
+    assert_eq!(next_killed(&mut client), next.pid());
+    // The packet of the first may have been read a little late.
+    assert!(at.elapsed() > timeout - Duration::from_millis(500), "after {:?}", at.elapsed());
+    assert_eq!(next.ended_by(), Some(SIGKILL));
+    // It needs no CPU of the victim's to have its memory back.
+    daemon.log.wait_for(1, "has not exited 2000ms after SIGKILL; its memory is back;");
+
+    // Each look would kill, and nobody is left.
+    daemon.log.wait_for(1, "a kill is due");
+    assert!(frozen.is_alive());
+    let told = status(&daemon);
+    assert_eq!((told.kills, told.timeouts, told.owed), (2, 1, Kib::ZERO));
+    assert_eq!(daemon.log.with("Kill '").len(), 2);
+
+    // It stayed on watch.
+    freezer.thaw();
+    assert_eq!(frozen.ended_by(), Some(SIGKILL));
+    daemon.log.wait_for(2, "Process got killed in ");
+    if host::kernel_tells_exit() {
+        let said = format!("Proven: 'com.example.frozen' ({}) was ended by SIGKILL", frozen.pid());
+        daemon.log.wait_for(1, &said);
+        assert_eq!(status(&daemon).proven, 2);
+    }
+}
+
+#[test]
+fn a_victim_frozen_by_cgroup_v2_dies_of_the_signal_alone() {
+    let daemon = eager_daemon(&[], 30_000);
+    let mut frozen = App::start("com.example.frozen");
+    let mut companion = App::start("com.example.companion");
+    let mut client = client_with(&daemon, &[(&frozen, 900)]);
+    let Some(freezer) = Freezer::v2("victim frozen by cgroup v2") else { return };
+    freezer.freeze(&[frozen.pid(), companion.pid()]);
+    kill_from_now_on(&mut client);
+    assert_eq!(frozen.ended_by(), Some(SIGKILL));
+    daemon.log.wait_for(1, "Process got killed in ");
+    assert_eq!(daemon.log.with("has not exited"), [""; 0]);
+    assert!(freezer.is_frozen());
+    assert!(companion.is_alive());
+}
