@@ -1,4 +1,5 @@
-//! What becomes of a victim between its SIGKILL and its end: frozen, ended by something else.
+//! What becomes of a victim between its SIGKILL and its end: frozen, ended by something else,
+//! moved to where it gets a CPU.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod host;
@@ -6,6 +7,7 @@ mod host;
 use host::app::App;
 use host::daemon::Daemon;
 use host::tracer::Brink;
+use host::tracer::Tracer;
 use lmkd::control::client::Client;
 use lmkd::control::client::KillEvent;
 use lmkd::control::wire::Event;
@@ -279,4 +281,106 @@ fn a_victim_frozen_by_cgroup_v2_dies_of_the_signal_alone() {
     assert_eq!(daemon.log.with("has not exited"), [""; 0]);
     assert!(freezer.is_frozen());
     assert!(companion.is_alive());
+}
+
+// ---- moved ----
+
+/// Groups as Android has them, in a hierarchy of this machine: one for what the user sees and one
+/// for the rest.
+struct Groups(PathBuf);
+
+impl Groups {
+    /// In the hierarchy of cgroup v1 that has the controller, else in that of v2.
+    fn make(test: &str, controller: &str) -> Option<Self> {
+        let v1 = Path::new("/sys/fs/cgroup").join(controller);
+        let top = if v1.join("cgroup.procs").exists() { v1 } else { unified() };
+        let groups = Self(top.join(host::own_name()));
+        if let Err(error) = groups.fill(&top) {
+            host::skip(test, &format!("no groups in {}: {error}", top.display()));
+            return None;
+        }
+        Some(groups)
+    }
+
+    fn fill(&self, top: &Path) -> std::io::Result<()> {
+        for group in [self.0.clone(), self.foreground(), self.background()] {
+            fs::create_dir(&group)?;
+            // Without these nobody may enter a cpuset of v1. Those of v2 have their parent's.
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if group.join("tasks").exists() && group.join(file).exists() {
+                    fs::write(group.join(file), fs::read(top.join(file))?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn foreground(&self) -> PathBuf {
+        self.0.join("foreground")
+    }
+
+    fn background(&self) -> PathBuf {
+        self.0.join("background")
+    }
+
+    fn are_in(pid: i32, group: &Path) -> bool {
+        let members = fs::read_to_string(group.join("cgroup.procs")).unwrap();
+        members.lines().any(|member| member == pid.to_string())
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for group in [self.foreground(), self.background(), self.0.clone()] {
+            remove(&group);
+        }
+    }
+}
+
+#[test]
+fn a_victim_is_moved_to_the_groups_of_what_the_user_sees() {
+    let test = "groups";
+    let Some(cpusets) = Groups::make(test, "cpuset") else { return };
+    let Some(shares) = Groups::make(test, "cpu") else { return };
+    let script = format!(
+        "mount -t tmpfs none /dev && mkdir /dev/cpuset /dev/cpuctl && \
+         mount --bind {} /dev/cpuset && mount --bind {} /dev/cpuctl",
+        cpusets.0.display(),
+        shares.0.display()
+    );
+    let Some(mounts) = with_own_mounts(test, &script) else { return };
+    let daemon = eager_daemon(&mounts, 30_000);
+    let mut victim = App::start("com.example.background");
+    let mut other = App::start("com.example.other");
+    for groups in [&cpusets, &shares] {
+        for app in [&victim, &other] {
+            let members = groups.background().join("cgroup.procs");
+            fs::write(members, app.pid().to_string()).unwrap();
+        }
+    }
+    let mut client = client_with(&daemon, &[(&victim, 900), (&other, 800)]);
+    let Some(mut tracer) = Tracer::hold(victim.pid()) else {
+        host::skip(test, "processes may not be traced here");
+        return;
+    };
+    kill_from_now_on(&mut client);
+    assert_eq!(next_killed(&mut client), victim.pid());
+    // In the one hierarchy of v2 it can be in one of them only.
+    let apart = cpusets.0.parent() != shares.0.parent();
+    let moved = || {
+        let by_cpuset = !apart || Groups::are_in(victim.pid(), &cpusets.foreground());
+        (by_cpuset && Groups::are_in(victim.pid(), &shares.foreground())).then_some(())
+    };
+    host::until("the move", moved);
+    if apart {
+        assert!(Groups::are_in(other.pid(), &cpusets.background()));
+    }
+    assert!(!Groups::are_in(other.pid(), &shares.foreground()));
+    assert!(other.is_alive());
+    drop(client);
+    // Nobody else is to be killed: the daemon goes first.
+    drop(daemon);
+    tracer.release();
+    assert_eq!(victim.ended_by(), Some(SIGKILL));
+    other.end();
 }
