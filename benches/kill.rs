@@ -1,32 +1,23 @@
 //! How long a kill takes: from the wake-up to the signal, and from the signal to the exit.
 //!
-//! `cargo bench --bench kill -- [signal|event|calls|exit] [N [R]]`: one part only, N kills of each kind,
-//! and only the rows of `signal` with R registered. The
-//! real-time class and the starved victims need CAP_SYS_NICE; the wake-ups need a memory cgroup.
+//! `cargo bench --bench kill -- [signal|idle|event|calls|exit] [N [R]]`: one part only, N kills of each
+//! kind, and only the rows of `signal` with R registered. The real-time class and the starved victims
+//! need CAP_SYS_NICE; the wake-ups need a memory cgroup.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "kill/exit.rs"]
+mod exit;
 mod support;
 
-use lmkd::clock::MonoTime;
 use lmkd::control::client::Client;
 use lmkd::control::client::KillEvent;
 use lmkd::control::wire::Event;
 use lmkd::control::wire::KillCount;
 use lmkd::control::wire::Target;
 use lmkd::control::wire::Targets;
-use lmkd::kernel::process::ProcDir;
-use lmkd::kill::raise;
-use lmkd::kill::raise::Threads;
-use lmkd::kill::reaper::Reaper;
-use lmkd::kill::reaper::Signalled;
 use lmkd::oom_score_adj::OomScoreAdj;
-use lmkd::pidfd::PidFd;
 use lmkd::units::Pages;
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
 use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -43,18 +34,23 @@ fn main() {
     let args: Vec<_> = std::env::args().skip(1).collect();
     if let [first, mib, threads] = &args[..] {
         if first == "victim" {
-            return victim(mib.parse().unwrap(), threads.parse().unwrap());
+            return exit::victim(mib.parse().unwrap(), threads.parse().unwrap());
         }
     }
     let mut numbers = args.iter().filter_map(|arg| arg.parse().ok());
     let (number, only) = (numbers.next(), numbers.next());
     let wants = |part: &str| {
         args.iter().any(|arg| arg == part)
-            || !args.iter().any(|arg| ["signal", "event", "calls", "exit"].contains(&arg.as_str()))
+            || !args
+                .iter()
+                .any(|arg| ["signal", "idle", "event", "calls", "exit"].contains(&arg.as_str()))
     };
     support::print_circumstances();
     if wants("signal") {
         wake_to_signal(number.unwrap_or(200), only);
+    }
+    if wants("idle") {
+        after_idleness(number.unwrap_or(12));
     }
     if wants("event") {
         event_to_signal(number.unwrap_or(50));
@@ -63,7 +59,7 @@ fn main() {
         system_calls();
     }
     if wants("exit") {
-        signal_to_exit(number.unwrap_or(11));
+        exit::signal_to_exit(number.unwrap_or(11));
     }
 }
 
@@ -159,7 +155,7 @@ fn wake_to_signal(kills: usize, only: Option<usize>) {
         }
         for heaviest in [false, true] {
             for busy in [false, true] {
-                let _hogs = busy.then(Hogs::start);
+                let _hogs = busy.then(exit::Hogs::start);
                 let daemon = Daemon::start(&eager());
                 let log = kill_some(&daemon, &mut sleepers, heaviest, kills, |client| {
                     client.set_targets(&everything_is_too_little()).unwrap();
@@ -169,6 +165,58 @@ fn wake_to_signal(kills: usize, only: Option<usize>) {
                 println!("| {registered} | {order} | {cpus} | {}", steps(&log, kills));
             }
         }
+    }
+    println!();
+}
+
+/// Whether the first kill is slower than later ones that do not follow another closely either: a
+/// daemon for each first one, and before each kill two seconds with a look a second that kills
+/// nobody.
+fn after_idleness(daemons: usize) {
+    const KILLS: usize = 4;
+    println!(
+        "From the wake-up to SIGKILL after two quiet seconds, microseconds, {daemons} daemons.\n"
+    );
+    println!("| kill of its daemon | p50 | max | p50 to decision | p50 to raised | kills |");
+    println!("|{}", " --- |".repeat(6));
+    let logs = (0..daemons).map(|_| {
+        let daemon = Daemon::start(&eager());
+        let mut client = daemon.connect();
+        client.subscribe(Event::Kill).unwrap();
+        client.set_targets(&everything_is_too_little()).unwrap();
+        for _ in 0..KILLS {
+            std::thread::sleep(Duration::from_secs(2));
+            let mut sleepers = Sleepers::start(1);
+            client.register(&process(pid_of(&sleepers.0[0]), 900)).unwrap();
+            let KillEvent::Killed(_) = client.next_event().unwrap() else { panic!() };
+            sleepers.0[0].wait().unwrap();
+        }
+        // An answer comes after what it has to say of the last death.
+        client.kill_count(KillCount::Total).unwrap();
+        daemon.stop();
+        daemon.log()
+    });
+    let logs: Vec<String> = logs.collect();
+    for kill in 0..KILLS {
+        let column = |after: &str| {
+            let mut all: Vec<f64> = logs
+                .iter()
+                .filter_map(|log| moments(log, after, KILLS).get(kill).copied())
+                .collect();
+            all.sort_by(f64::total_cmp);
+            all
+        };
+        let (signalled, decided, raised) =
+            (column(" signalled "), column(" decided "), column(" raised "));
+        println!(
+            "| {} | {} | {} | {} | {} | {} |",
+            kill + 1,
+            percentile(&signalled, 50),
+            percentile(&signalled, 100),
+            percentile(&decided, 50),
+            percentile(&raised, 50),
+            signalled.len(),
+        );
     }
     println!();
 }
@@ -229,25 +277,25 @@ fn kill_some(
     daemon.log()
 }
 
+/// When this step was made, after the event, in each of the first kills that the log tells of.
+fn moments(log: &str, after: &str, most: usize) -> Vec<f64> {
+    let lines = log
+        .lines()
+        .filter(|line| line.contains(" lmkd I Proven:") || line.contains(" lmkd I Gone:"));
+    let step = |line: &str| line.split_once(after)?.1.split_once("us")?.0.parse().ok();
+    lines.take(most).filter_map(step).collect()
+}
+
 /// What the ledger says of the kills, as the rest of a table's row.
 fn steps(log: &str, most: usize) -> String {
-    let moments = |after: &str| -> Vec<f64> {
-        let lines = log
-            .lines()
-            .filter(|line| line.contains(" lmkd I Proven:") || line.contains(" lmkd I Gone:"));
-        let kills = lines.take(most.saturating_add(1));
-        kills
-            .filter_map(|line| line.split_once(after)?.1.split_once("us")?.0.parse().ok())
-            .collect()
-    };
     let split = |mut all: Vec<f64>| {
         let first = all.remove(0);
         all.sort_by(f64::total_cmp);
         (first, all)
     };
-    let (first, signalled) = split(moments(" signalled "));
-    let (_, decided) = split(moments(" decided "));
-    let (_, raised) = split(moments(" raised "));
+    let (first, signalled) = split(moments(log, " signalled ", most.saturating_add(1)));
+    let (_, decided) = split(moments(log, " decided ", most.saturating_add(1)));
+    let (_, raised) = split(moments(log, " raised ", most.saturating_add(1)));
     format!(
         "{first} | {} | {} | {} | {} | {} | {} |",
         percentile(&signalled, 50),
@@ -343,205 +391,4 @@ fn loop_turns(trace: &str) -> Vec<Turn> {
         }
     }
     turns
-}
-
-// ---- from the signal to the exit ----
-
-/// Fills memory, starts threads, says so, and waits to be killed.
-fn victim(mib: usize, threads: usize) {
-    let memory = vec![1_u8; mib << 20];
-    for _ in 1..threads {
-        std::thread::spawn(|| loop {
-            std::thread::park();
-        });
-    }
-    println!("ready");
-    std::hint::black_box(&memory);
-    std::thread::sleep(Duration::from_secs(600));
-}
-
-#[derive(Clone, Copy)]
-struct Kind {
-    name: &'static str,
-    mib: usize,
-    threads: usize,
-    starved: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Raise {
-    Nobody,
-    Leader,
-    /// The leader before the signal, the other threads after it, as the daemon does.
-    Around,
-    All,
-}
-
-#[derive(Clone, Copy)]
-struct Order {
-    name: &'static str,
-    before: Raise,
-    after: Raise,
-    reap: bool,
-}
-
-const fn kind(name: &'static str, mib: usize, threads: usize, starved: bool) -> Kind {
-    Kind { name, mib, threads, starved }
-}
-
-const fn order(name: &'static str, before: Raise, after: Raise, reap: bool) -> Order {
-    Order { name, before, after, reap }
-}
-
-const KINDS: [Kind; 8] = [
-    kind("1 MiB", 1, 1, false),
-    kind("64 MiB", 64, 1, false),
-    kind("256 MiB", 256, 1, false),
-    kind("1024 MiB", 1024, 1, false),
-    kind("256 MiB, 64 threads", 256, 64, false),
-    kind("starved, 1 MiB", 1, 1, true),
-    kind("starved, 256 MiB", 256, 1, true),
-    kind("starved, 256 MiB, 64 threads", 256, 64, true),
-];
-
-const ORDERS: [Order; 8] = [
-    order("kill", Raise::Nobody, Raise::Nobody, false),
-    order("kill, reap", Raise::Nobody, Raise::Nobody, true),
-    order("raise all, kill", Raise::All, Raise::Nobody, false),
-    order("raise leader, kill, reap", Raise::Leader, Raise::Nobody, true),
-    order("raise all, kill, reap", Raise::All, Raise::Nobody, true),
-    order("raise leader, kill, reap, raise rest", Raise::Around, Raise::Around, true),
-    order("kill, raise leader, reap", Raise::Nobody, Raise::Leader, true),
-    order("kill, raise all, reap", Raise::Nobody, Raise::All, true),
-];
-
-fn signal_to_exit(rounds: usize) {
-    let proc = ProcDir::open(Path::new("/proc")).unwrap();
-    // Started before the real-time class is taken, as in the daemon.
-    let reaper = Reaper::start();
-    let fifo = takes_fifo();
-    println!(
-        "From the decision to the victim's exit, milliseconds, median and longest of {rounds}{}.\n",
-        if fifo { "" } else { "; without the real-time class" }
-    );
-    print!("| victim |");
-    for order in &ORDERS {
-        print!(" {} |", order.name);
-    }
-    println!("\n| --- |{}", " --- |".repeat(ORDERS.len()));
-    let mut ticket = 0;
-    for kind in &KINDS {
-        let mut times = ORDERS.map(|_| vec![]);
-        for _ in 0..rounds {
-            for (order, times) in ORDERS.iter().zip(&mut times) {
-                ticket += 1;
-                times.push(one(kind, order, &proc, &reaper, ticket));
-            }
-        }
-        print!("| {} |", kind.name);
-        for mut times in times {
-            times.sort_by(f64::total_cmp);
-            print!(" {:.2}, {:.1} |", percentile(&times, 50), percentile(&times, 100));
-        }
-        println!();
-    }
-}
-
-/// Whether this process could take the class that the daemon has.
-fn takes_fifo() -> bool {
-    let me = std::process::id().to_string();
-    let done = Command::new("chrt").args(["--fifo", "--pid", "1", &me]).status();
-    done.is_ok_and(|status| status.success())
-}
-
-/// Something to do for every CPU, killed in the end.
-struct Hogs(Vec<Child>);
-
-impl Hogs {
-    fn start() -> Self {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let hog = || ordinary("timeout").args(["60", "sh", "-c", "while :; do :; done"]).spawn();
-        Self((0..cpus).map(|_| hog().unwrap()).collect())
-    }
-}
-
-impl Drop for Hogs {
-    fn drop(&mut self) {
-        for hog in &mut self.0 {
-            let pid = rustix::process::Pid::from_raw(pid_of(hog)).unwrap();
-            // timeout(1) passes it on.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            let _ = hog.wait();
-        }
-    }
-}
-
-/// A program that does not inherit the real-time class.
-fn ordinary(program: &str) -> Command {
-    let mut command = Command::new("chrt");
-    command.args(["--other", "0", program]);
-    command
-}
-
-/// Makes a victim, kills it. Milliseconds until its exit.
-fn one(kind: &Kind, order: &Order, proc: &ProcDir, reaper: &Reaper, ticket: u32) -> f64 {
-    let me = std::env::current_exe().unwrap();
-    let (mib, threads) = (kind.mib.to_string(), kind.threads.to_string());
-    let mut child = ordinary(me.to_str().unwrap())
-        .args(["victim", &mib, &threads])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-    let pid = pid_of(&child);
-    let mut hogs = None;
-    if kind.starved {
-        let pid = pid.to_string();
-        let args = ["--all-tasks", "--idle", "--pid", "0", &pid];
-        assert!(Command::new("chrt").args(args).status().unwrap().success());
-        hogs = Some(Hogs::start());
-        // The hogs have to be at it.
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let pidfd = PidFd::open(pid).unwrap();
-    let threads = u32::try_from(kind.threads).unwrap();
-    let all = || raise::raise_leader(Threads::In(proc), pid, threads);
-    let mut rest = None;
-    let start = MonoTime::now();
-    match order.before {
-        Raise::Nobody => {}
-        Raise::Leader => {
-            raise::raise_thread(pid);
-        }
-        Raise::Around => rest = Some(all()),
-        Raise::All => {
-            all().raise();
-        }
-    }
-    pidfd.kill().unwrap();
-    let victim = Signalled { pid, ticket, may_be_frozen: false, at: start };
-    // The daemon's order is that with threads on both sides of the signal: it hands over first.
-    let at_once = order.reap && order.after == Raise::Around;
-    if at_once {
-        reaper.hand_over(0, &pidfd, victim);
-    }
-    match (order.after, rest) {
-        (Raise::Nobody, _) => {}
-        (Raise::Leader, _) => {
-            raise::raise_thread(pid);
-        }
-        (_, rest) => {
-            rest.unwrap_or_else(all).raise();
-        }
-    }
-    if order.reap && !at_once {
-        reaper.hand_over(0, &pidfd, victim);
-    }
-    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    while !matches!(rustix::event::poll(&mut fds, None), Ok(1)) {}
-    let micros = MonoTime::now().micros_since(start);
-    child.wait().unwrap();
-    drop(hogs);
-    f64::from(u32::try_from(micros).unwrap()) / 1000.0
 }
