@@ -29,9 +29,10 @@
 //! | 1 | [`sys`], [`clock`], [`units`], [`oom_score_adj`], [`codec`] | system calls, the only unsafe code; the newtypes; values as bytes |
 //!
 //! Threads: the loop (SCHED_FIFO 1) decides and signals; the reaper takes dying processes' memory
-//! back; the watchdog (SCHED_FIFO 2) sleeps unless the loop does not come back from a handler, and
-//! then kills in its stead. The loop and the reaper share an eventfd and a few places behind locks
-//! that no system call is made under, the loop and the watchdog atomics only.
+//! back; one reads the names of the next victims (SCHED_FIFO 1), which may keep it waiting; the
+//! watchdog (SCHED_FIFO 2) sleeps unless the loop does not come back from a handler, and then kills
+//! in its stead. The loop shares with the reaper and the reader of names eventfds and a few places
+//! behind locks that no system call is made under, with the watchdog atomics only.
 //!
 //! From event to signal nothing allocates, takes a lock across a system call or waits for a client.
 //! A missing kernel feature costs that feature and one log line. Arithmetic on values from outside

@@ -121,6 +121,36 @@ fn a_victim_that_something_else_ended_is_told_apart_from_one_that_sigkill_ended(
     }
 }
 
+// ---- nameless ----
+
+/// As if it held the lock of its memory, or its command line were on a page that nobody delivers:
+/// opening a pipe to read waits for a writer.
+#[test]
+fn one_that_keeps_its_name_from_readers_delays_nobody_and_dies_like_any_other() {
+    let apps = ["com.example.mute", "com.example.other"].map(App::start);
+    let [mute, other] = &apps;
+    let dir = host::own_dir();
+    let pipe = dir.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mount = format!("mount --bind {} /proc/{}/cmdline", pipe.display(), mute.pid());
+    let Some(launcher) = with_own_mounts("a name that cannot be read", &mount) else { return };
+    let daemon = eager_daemon(&launcher, 30_000);
+    let mut client = client_with(&daemon, &[(mute, 900), (other, 800)]);
+    // Longer than a handler may take.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(2500) {
+        assert_eq!(client.kill_count(KillCount::Total).unwrap(), 0);
+    }
+    kill_from_now_on(&mut client);
+    for app in [mute, other] {
+        assert_eq!(next_killed(&mut client), app.pid());
+        // The kernel's name.
+        daemon.log.wait_for(1, &format!("Kill 'sleep' ({})", app.pid()));
+    }
+    assert_eq!(daemon.log.with("watchdog"), [""; 0]);
+    let _ = fs::remove_dir_all(&dir);
+}
+
 // ---- frozen ----
 
 /// Processes in here do not run. The inner group cannot be thawed alone.

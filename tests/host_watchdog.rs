@@ -361,11 +361,11 @@ fn the_watchdog_names_its_victim_without_reading_its_memory() {
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    let daemon = Daemon::start(60_000, &[]);
+    let mut daemon = Daemon::start(60_000, &["--set=debug=true"]);
     let mut client = daemon.client();
     app.register(&mut client, 900);
-    // The answer to the second has come after everything was prepared.
-    client.kill_count(KillCount::Total).unwrap();
+    daemon.await_words(&format!("process {} is called 'as.prepared'", app.pid()));
+    // The watchdog knows by the next turn.
     client.kill_count(KillCount::Total).unwrap();
     let mut asking = daemon.client();
     let answer = std::thread::spawn(move || asking.update_props());

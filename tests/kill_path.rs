@@ -25,6 +25,7 @@ use lmkd::policy::Admission;
 use lmkd::policy::Policy;
 use lmkd::policy::Trigger;
 use lmkd::policy::Why;
+use lmkd::processes::Names;
 use lmkd::processes::Pid;
 use lmkd::processes::Prepared;
 use lmkd::processes::Ready;
@@ -76,7 +77,7 @@ impl Loop {
             policy: Policy::new(page),
             registry: Registry::with_capacity(64),
             searcher: Searcher::new(adopt),
-            ready: Ready::default(),
+            ready: Ready::new(Names::start()),
             killer: Killer::start(),
             event_log: EventLog::Json(null.into()),
             journal: Journal::new(0).unwrap(),
@@ -117,8 +118,10 @@ impl Loop {
         // Every other one is not prepared, as if it had become next just now.
         let prepared = self.ready.get(record).filter(|_| pid % 2 == 0);
         let status = prepared.map_or_else(|| self.proc.status(pid), Prepared::status).unwrap();
-        let name = prepared.and_then(|prepared| prepared.name(&status));
-        let name = name.map_or_else(|| self.proc.name(pid), Ok).unwrap();
+        let name = prepared
+            .and_then(|prepared| prepared.name(&status))
+            .or_else(|| self.ready.name_now(pid))
+            .unwrap_or_else(|| status.short_name());
         let (rss, swap) = self.proc.memory(pid, &status).unwrap();
         let stat = prepared.map_or_else(|| self.proc.stat(pid), Prepared::stat).ok();
         let (uid, adj) = (candidate.uid, candidate.adj);
@@ -218,6 +221,7 @@ fn kill_all(mut parts: Loop, adjs: &[i32]) {
     for _ in adjs {
         let heads = parts.registry.heads(None);
         while parts.ready.prepare_one(&heads, &parts.registry, &parts.proc) {}
+        parts.ready.take_names();
         let id = without_the_heap(|| parts.kill());
         let pid = parts.killer.flight(id).unwrap().victim.pid;
         let at = children.iter().position(|child| child.id().cast_signed() == pid).unwrap();

@@ -240,9 +240,7 @@ impl Guard {
             // It can be killed all the same.
             status => status.unwrap_or_default(),
         };
-        let end = status.comm.iter().position(|byte| *byte == 0).unwrap_or(status.comm.len());
-        let name = TaskName::new(status.comm.get(..end).unwrap_or(&[]));
-        Ok(described(pid, status.uid, adj, &status, name))
+        Ok(described(pid, status.uid, adj, &status, status.short_name()))
     }
 }
 

@@ -235,8 +235,10 @@ impl Daemon {
             Who::Adopted { .. } => None,
         };
         let status = prepared.map_or_else(|| self.proc.status(pid), Prepared::status)?;
-        let name = prepared.and_then(|prepared| prepared.name(&status));
-        let name = name.map_or_else(|| self.proc.name(pid), Ok)?;
+        let name = prepared
+            .and_then(|prepared| prepared.name(&status))
+            .or_else(|| self.ready.name_now(pid))
+            .unwrap_or_else(|| status.short_name());
         let (rss, swap) = self.proc.memory(pid, &status)?;
         let wanted = self.tunables.log_stats && self.server.has_subscribers(Event::Stat);
         let stat = || prepared.map_or_else(|| self.proc.stat(pid), Prepared::stat);

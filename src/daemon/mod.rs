@@ -45,6 +45,7 @@ use crate::kill::Killer;
 use crate::policy::Policy;
 use crate::policy::Trigger;
 use crate::processes::Heads;
+use crate::processes::Names;
 use crate::processes::Ready;
 use crate::processes::RecordId;
 use crate::processes::Registry;
@@ -197,7 +198,7 @@ impl Daemon {
             memcg: OnceCell::new(),
             registry: Registry::with_capacity(1024),
             searcher,
-            ready: Ready::default(),
+            ready: Ready::new(Names::start()),
             sizes_read: MonoTime::ZERO,
             policy: Policy::new(page),
             killer: Killer::start(),
@@ -214,6 +215,11 @@ impl Daemon {
             stop: false,
         };
         daemon.listen_to_scribe();
+        if let Some(bell) = daemon.ready.bell() {
+            if let Err(error) = daemon.reactor.add(bell, Token::Names) {
+                log::warn!("names are not waited for: {error}");
+            }
+        }
         daemon.open_memevents();
         daemon.gpu.find();
         if !daemon.tunables.delay_monitors_until_boot || daemon.settings.boot_completed() {
@@ -280,8 +286,7 @@ impl Daemon {
     }
 
     /// Prepares the next victims for their kill, one after the other, as long as nothing happens and
-    /// nothing is due; how many events there are then. While a victim dies only the one after it is
-    /// prepared: reading another's command line, as its kill would, may wait for that process.
+    /// nothing is due; how many events there are then. While a victim dies only the one after it is.
     fn prepare_victims(&mut self) -> usize {
         let mut heads = self.registry.heads(self.searcher.likely_heaviest());
         self.publish(&heads);
@@ -336,6 +341,10 @@ impl Daemon {
                 None => {}
             },
             Token::Scribe => self.journal.heard(),
+            Token::Names => {
+                self.ready.take_names();
+                self.watchdog.describe(&self.registry, &self.ready);
+            }
             Token::Process(id) => self.process_exited(id),
             Token::Victim(id) => self.victim_event(id, ready.hung_up),
             Token::MemEventsOpened => self.memevents_opened(),

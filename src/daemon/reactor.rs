@@ -38,6 +38,8 @@ pub enum Token {
     MemEventsOpened,
     /// The scribe has called.
     Scribe,
+    /// Names have been read.
+    Names,
 }
 
 impl Token {
@@ -56,6 +58,7 @@ impl Token {
             Self::MemEvents => (6, 0),
             Self::MemEventsOpened => (7, 0),
             Self::Scribe => (8, 0),
+            Self::Names => (9, 0),
         };
         kind << RecordId::BITS | name
     }
@@ -75,6 +78,7 @@ impl Token {
             (6, _) => Self::MemEvents,
             (7, _) => Self::MemEventsOpened,
             (8, _) => Self::Scribe,
+            (9, _) => Self::Names,
             _ => return None,
         })
     }
@@ -215,6 +219,7 @@ mod tests {
             Token::MemEvents,
             Token::MemEventsOpened,
             Token::Scribe,
+            Token::Names,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

@@ -133,7 +133,7 @@ impl Watchdog {
                 continue;
             };
             let (status, name) = prepared.seen();
-            facts.put(&described(record.pid().get(), record.uid, adj, status, *name));
+            facts.put(&described(record.pid().get(), record.uid, adj, status, name));
         }
     }
 

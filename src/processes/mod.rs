@@ -9,6 +9,7 @@ mod adopt;
 mod ahead;
 mod heaviest;
 mod known;
+mod names;
 mod pid;
 mod ready;
 mod record;
@@ -19,6 +20,7 @@ mod slots;
 
 pub use adopt::AdoptError;
 pub use adopt::Adopter;
+pub use names::Names;
 pub use pid::Pid;
 pub use ready::Heads;
 pub use ready::Prepared;

@@ -1,9 +1,11 @@
 //! The next victims, with their files open and their names read.
 //!
 //! What a kill says of its victim is read before the signal. Opening a file makes the kernel
-//! allocate, and the command line is the victim's own memory, which may be swapped out or locked:
-//! both can take long exactly when memory has run out. So it is done ahead for those who are next.
+//! allocate, which can take long exactly when memory has run out, and a name may be kept from its
+//! reader ([`super::names`]). So it is done ahead for those who are next.
 
+use super::names::Named;
+use super::names::Names;
 use super::RecordId;
 use super::Registry;
 use crate::kernel::process::ProcDir;
@@ -12,6 +14,7 @@ use crate::kernel::process::Stat;
 use crate::kernel::process::Status;
 use crate::kernel::process::TaskName;
 use crate::oom_score_adj::OomScoreAdj;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
 /// How many of the next victims are kept ready. Each takes two descriptors, three if it has several
@@ -40,12 +43,12 @@ impl Registry {
 }
 
 /// Open files and names of the next victims.
-#[derive(Debug, Default)]
 pub struct Ready {
     heads: Heads,
     /// So many of them have been prepared, or could not be.
     tried: usize,
     places: [Option<Prepared>; READY],
+    names: Names,
 }
 
 /// A process whose files are open.
@@ -56,10 +59,17 @@ pub struct Prepared {
     stat: OwnedFd,
     threads: Option<OwnedFd>,
     seen: Status,
-    name: TaskName,
+    /// What the process called itself, once that has been read.
+    named: Option<Named>,
 }
 
 impl Ready {
+    /// With nobody prepared.
+    #[must_use]
+    pub fn new(names: Names) -> Self {
+        Self { heads: Heads::default(), tried: 0, places: Default::default(), names }
+    }
+
     /// Whether others are next than at the last [`Self::prepare_one`], or any of the first `most` of
     /// them is still to be prepared.
     #[must_use]
@@ -71,12 +81,7 @@ impl Ready {
     /// False if there is none. One whose files cannot be opened is read when it is killed.
     pub fn prepare_one(&mut self, heads: &Heads, registry: &Registry, proc: &ProcDir) -> bool {
         if self.heads != *heads {
-            self.heads = *heads;
-            self.tried = 0;
-            let is_head = |id| heads.iter().flatten().any(|(head, _)| *head == id);
-            for place in &mut self.places {
-                place.take_if(|prepared| !is_head(prepared.id));
-            }
+            self.change_heads(heads, registry);
         }
         while let Some(head) = heads.get(self.tried) {
             self.tried = self.tried.saturating_add(1);
@@ -85,12 +90,62 @@ impl Ready {
                 continue;
             }
             let prepared = Prepared::open(id, registry, proc);
-            if let Some(free) = self.places.iter_mut().find(|place| place.is_none()) {
+            let mut places = self.places.iter_mut().enumerate();
+            if let Some((index, free)) = places.find(|(_, place)| place.is_none()) {
                 *free = prepared;
+                self.ask_name(index, registry);
             }
             return true;
         }
         false
+    }
+
+    /// Drops those who are no longer next. One who has moved may have got its name since it was
+    /// prepared, as Android's processes do when they become an app.
+    fn change_heads(&mut self, heads: &Heads, registry: &Registry) {
+        let old = std::mem::replace(&mut self.heads, *heads);
+        self.tried = 0;
+        for index in 0..READY {
+            let Some(place) = self.places.get_mut(index) else { continue };
+            let Some(id) = place.as_ref().map(|prepared| prepared.id) else { continue };
+            let adj_in = |heads: &Heads| heads.iter().flatten().find(|(of, _)| *of == id).copied();
+            match adj_in(heads) {
+                None => *place = None,
+                now if now != adj_in(&old) => self.ask_name(index, registry),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn ask_name(&self, index: usize, registry: &Registry) {
+        let prepared = self.places.get(index).and_then(Option::as_ref);
+        let Some(id) = prepared.map(|prepared| prepared.id) else { return };
+        let Some(record) = registry.get(id) else { return };
+        self.names.ask(index, id.to_bits(), record.pid().get());
+    }
+
+    /// Readable when a name has been read; None if names are not read.
+    #[must_use]
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.names.bell()
+    }
+
+    /// Takes the names that have been read.
+    pub fn take_names(&mut self) {
+        self.names.heard();
+        for (index, prepared) in self.places.iter_mut().enumerate() {
+            let Some(prepared) = prepared else { continue };
+            if let Some(named) = self.names.take(index, prepared.id.to_bits()) {
+                log::debug!("process {} is called '{}'", prepared.seen.tgid, named.name);
+                prepared.named = Some(named);
+            }
+        }
+    }
+
+    /// The name of a process that is not prepared, or whose name has not come yet; see
+    /// [`Names::now`].
+    pub fn name_now(&self, pid: i32) -> Option<TaskName> {
+        self.names.now(pid)
     }
 
     /// The open files of a process, if it is among the next.
@@ -111,11 +166,10 @@ impl Prepared {
         let several = seen.threads != 1;
         let threads = if several { proc.open_threads(pid).ok() } else { None };
         ProcDir::held_stat(&stat).ok()?;
-        let name = proc.name(pid).ok()?;
         // What was opened is of the process that was registered, if that still has its id. Without
         // a pidfd nobody could tell.
         let same = record.pidfd.as_ref()?.holds_its_pid();
-        same.then_some(Self { id, status, stat, threads, seen, name })
+        same.then_some(Self { id, status, stat, threads, seen, named: None })
     }
 
     /// Reads `status`.
@@ -136,10 +190,11 @@ impl Prepared {
         ProcDir::held_stat(&self.stat)
     }
 
-    /// What was read of it when it was prepared.
+    /// What was read of it when it was prepared, and what it is called as far as known.
     #[must_use]
-    pub const fn seen(&self) -> (&Status, &TaskName) {
-        (&self.seen, &self.name)
+    pub fn seen(&self) -> (&Status, TaskName) {
+        let name = self.name(&self.seen);
+        (&self.seen, name.unwrap_or_else(|| self.seen.short_name()))
     }
 
     /// The list of its threads, if it had several.
@@ -148,11 +203,11 @@ impl Prepared {
         self.threads.as_ref()
     }
 
-    /// The name of the process, unless it has taken another since: Android's processes change both
-    /// names together when they become an app.
+    /// The name of the process, if it is known and the process has not taken another since:
+    /// Android's change both names when they become an app.
     #[must_use]
     pub fn name(&self, status: &Status) -> Option<TaskName> {
-        (self.seen.comm == status.comm).then_some(self.name)
+        self.named.filter(|named| named.comm == status.comm).map(|named| named.name)
     }
 }
 
@@ -163,6 +218,9 @@ mod tests {
     use crate::pidfd::PidFd;
     use crate::processes::Pid;
     use crate::processes::Record;
+    use rustix::event::PollFd;
+    use rustix::event::PollFlags;
+    use rustix::event::Timespec;
     use std::path::Path;
     use std::process::Child;
     use std::process::Command;
@@ -189,11 +247,26 @@ mod tests {
         (child, registry.insert(record))
     }
 
+    /// Waits for it.
+    fn name_of(ready: &mut Ready, id: RecordId) -> String {
+        loop {
+            ready.take_names();
+            let prepared = ready.get(id).unwrap();
+            if let Some(name) = prepared.name(&prepared.status().unwrap()) {
+                return name.to_string();
+            }
+            let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
+            let bell = ready.bell().unwrap();
+            let mut heard = [PollFd::new(&bell, PollFlags::IN)];
+            assert_eq!(rustix::event::poll(&mut heard, Some(&limit)).unwrap(), 1);
+        }
+    }
+
     #[test]
     fn those_who_are_next_are_ready_and_others_are_not() {
         let proc = ProcDir::open(Path::new("/proc")).unwrap();
         let mut registry = Registry::with_capacity(16);
-        let mut ready = Ready::default();
+        let mut ready = Ready::new(Names::start());
         let (_low, spared) = registered(&mut registry, &proc, 0);
         let (_system, shielded) = registered(&mut registry, &proc, -900);
         let apps = [(); READY].map(|()| registered(&mut registry, &proc, 900));
@@ -204,12 +277,14 @@ mod tests {
         assert!(ready.is_behind(&heads, READY) && !ready.is_behind(&heads, 1));
         while ready.prepare_one(&heads, &registry, &proc) {}
         assert!(!ready.is_behind(&heads, READY));
+        for (_, id) in &apps[1..] {
+            assert_eq!(name_of(&mut ready, *id), "sleep");
+        }
         assert!(ready.get(spared).is_none() && ready.get(shielded).is_none());
         for (_, id) in &apps {
             let prepared = ready.get(*id).unwrap();
             let status = prepared.status().unwrap();
             assert_eq!(status.tgid, registry.get(*id).unwrap().pid().get());
-            assert_eq!(prepared.name(&status).unwrap().to_string(), "sleep");
             assert!(prepared.stat().unwrap().start_time > 0);
         }
 
@@ -271,14 +346,19 @@ mod tests {
     fn a_process_that_took_another_name_is_asked_again() {
         let proc = ProcDir::open(Path::new("/proc")).unwrap();
         let mut registry = Registry::with_capacity(1);
-        let mut ready = Ready::default();
+        let mut ready = Ready::new(Names::start());
         let (child, id) = registered(&mut registry, &proc, 900);
         assert!(ready.prepare_one(&registry.heads(None), &registry, &proc));
+        assert_eq!(name_of(&mut ready, id), "sleep");
         let prepared = ready.get(id).unwrap();
         let status = prepared.status().unwrap();
-        assert!(prepared.name(&status).is_some());
         assert!(prepared.name(&Status { comm: *b"another\0\0\0\0\0\0\0\0\0", ..status }).is_none());
+        // It is asked when it moves.
+        ready.places[0].as_mut().unwrap().named = None;
+        registry.set_adj(id, OomScoreAdj::new(800).unwrap(), MonoTime::ZERO);
+        ready.prepare_one(&registry.heads(None), &registry, &proc);
+        assert_eq!(name_of(&mut ready, id), "sleep");
         drop(child);
-        assert_eq!(prepared.status(), Err(ProcError::Gone));
+        assert_eq!(ready.get(id).unwrap().status(), Err(ProcError::Gone));
     }
 }

@@ -158,6 +158,7 @@ pub fn judge(story: &mut Story, evidence: &Evidence<'_>) {
         sizes_are_right(story, evidence, cut_short),
         subscribers_heard(story, cut_short),
         none_refused(evidence.refusals),
+        watchdog_slept(evidence.log),
     ];
     if evidence.restarted.is_some() || !evidence.restarts_daemon {
         checks.extend(daemon_as_before(evidence));
@@ -436,6 +437,14 @@ fn subscribers_heard(story: &Story, but: Option<u32>) -> Check {
 
 fn none_refused(refusals: &[String]) -> Check {
     check("nothing was refused", refusals.is_empty(), refusals.join("; "))
+}
+
+/// Its kills are those of a daemon that stands still.
+fn watchdog_slept(log: &[String]) -> Check {
+    let stuck =
+        |line: &&String| line.contains("watchdog timed out") || line.contains(" is stuck, ");
+    let stuck: Vec<&str> = log.iter().filter(stuck).map(String::as_str).collect();
+    check("the daemon never stood still", stuck.is_empty(), stuck.join("; "))
 }
 
 /// The daemon is the process that it was, and has kept nothing of the scenario.

@@ -1,6 +1,7 @@
 //! What stands in `status`, `stat` and `statm`.
 
 use super::ProcError;
+use super::TaskName;
 use crate::kernel::scan;
 use crate::units::Kib;
 use crate::units::Pages;
@@ -26,6 +27,14 @@ pub struct Status {
     pub swap: Option<Kib>,
     /// `Threads`; 0 if the kernel does not say.
     pub threads: u32,
+}
+
+impl Status {
+    /// The kernel's own name, for where the process's is not known.
+    #[must_use]
+    pub fn short_name(&self) -> TaskName {
+        TaskName::new(self.comm.split(|byte| *byte == 0).next().unwrap_or(&[]))
+    }
 }
 
 /// Fields of `/proc/PID/stat`.

@@ -73,6 +73,14 @@ fn one_kill_after_the_other_from_the_top_is_as_it_must_be() {
 }
 
 #[test]
+fn a_kill_by_the_watchdog_is_noticed() {
+    let mut more = vec![sigkill(1_000_000, 10)];
+    more.extend(gone(1_020_000, 10));
+    let reason = "the daemon is stuck, 2051ms in one handler > 2000ms";
+    assert_eq!(verdict_with(reason, &events(&more), (3, 3)), ["the daemon never stood still"]);
+}
+
+#[test]
 fn sparing_the_more_expendable_is_noticed() {
     let mut more = vec![sigkill(1_000_000, 11)];
     more.extend(gone(1_020_000, 11));
