@@ -389,3 +389,34 @@ fn a_recording_is_replayed_to_the_same_decisions_and_drawn() {
     assert!(page.contains("com.example.third"));
     fs::remove_dir_all(dir).unwrap();
 }
+
+#[test]
+fn one_whose_reader_is_gone_leaves_the_place_to_others_although_nothing_happens() {
+    let daemon = Daemon::start(&[]);
+    let of = of(&daemon);
+    for arguments in [["events", &of].as_slice(), &["record", "--follow", "-", &of]] {
+        let mut child = lmkctl(arguments).spawn().unwrap();
+        // It is at rest then: what stands in the ring is written.
+        host::until("lmkctl to wait for the daemon", || {
+            let call = fs::read_to_string(format!("/proc/{}/wchan", child.id())).ok()?;
+            call.contains("poll").then_some(())
+        });
+        drop(child.stdout.take());
+        assert!(child.wait().unwrap().success(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_process_that_is_named_twice_is_told_of_once() {
+    let mut sleeper = Sleeper::start();
+    let waiting = waiting(&[&sleeper.pid(), &sleeper.pid()], 1);
+    sleeper.end();
+    let (_, told, _) = ended(waiting.wait_with_output().unwrap());
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+#[test]
+fn nothing_is_no_part_of_a_name() {
+    let (code, _, error) = run(&["explain", "", NOWHERE]);
+    assert_eq!(code, 2, "{error}");
+}

@@ -208,7 +208,7 @@ fn what_was_decided_is_dumped_and_decided_again_to_the_same() {
 
     // The dump as a file is the same.
     let mut file = Vec::new();
-    operator.copy_to(Request::Dump, &mut file).unwrap().unwrap();
+    operator.copy_to(Request::Dump, &mut file, None).unwrap().unwrap();
     let recording = Recording::parse(&file).unwrap();
     assert_eq!(recording.tear, None);
     assert_eq!(recording.entries[1..=entries.len()], entries);

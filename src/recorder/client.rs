@@ -71,7 +71,11 @@ impl fmt::Display for ClientError {
             Self::Format(error) => write!(f, "the daemon's answer is not understood: {error}"),
             Self::Torn(cause) => write!(f, "the daemon's answer is damaged: {cause}"),
             Self::Io(error) => write!(f, "the connection failed: {error}"),
-            Self::Late => f.write_str("no answer in time"),
+            Self::Late => write!(
+                f,
+                "no answer within {} s; the daemon is stopped, stuck or gets no CPU",
+                PATIENCE.as_secs()
+            ),
             Self::Closed => f.write_str("the daemon closed the connection"),
         }
     }
@@ -171,6 +175,28 @@ impl Client {
         }
     }
 
+    /// Waits until the daemon has sent something, or the time is up, or nobody can read any more what is written to
+    /// `reader`: whether it is that. One who waits in vain would keep a place of the few that the daemon has for
+    /// operators.
+    ///
+    /// # Errors
+    ///
+    /// Those of poll(2).
+    pub fn reader_goes(
+        &self,
+        reader: BorrowedFd<'_>,
+        patience: Option<Duration>,
+    ) -> Result<bool, ClientError> {
+        let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        let mut fds = [
+            PollFd::new(&self.socket, PollFlags::IN),
+            PollFd::from_borrowed_fd(reader, PollFlags::empty()),
+        ];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, timeout.as_ref()))?;
+        let [_, reader] = fds.map(|fd| fd.revents());
+        Ok(reader.intersects(PollFlags::ERR | PollFlags::HUP))
+    }
+
     /// The settings in force and the state of the daemon.
     ///
     /// # Errors
@@ -205,7 +231,8 @@ impl Client {
 
     /// Writes an answer as a recording: with [`Request::Dump`] everything in the ring and the state of
     /// the daemon, with [`Request::Follow`] what the daemon records until it hangs up. Returns how many bytes the
-    /// recording has.
+    /// recording has. `reader` is a pipe or terminal that `out` writes to: one whose other end is gone is a broken pipe
+    /// at once, not only when there is something to write.
     ///
     /// # Errors
     ///
@@ -214,6 +241,7 @@ impl Client {
         &mut self,
         request: Request,
         out: &mut dyn Write,
+        reader: Option<BorrowedFd<'_>>,
     ) -> Result<io::Result<u64>, ClientError> {
         self.request(request)?;
         let patience = (request == Request::Dump).then_some(PATIENCE);
@@ -223,6 +251,11 @@ impl Client {
             Err(error) => return Ok(Err(error)),
         };
         loop {
+            if let (None, Some(reader)) = (patience, reader) {
+                if self.reader_goes(reader, None)? {
+                    return Ok(Err(io::ErrorKind::BrokenPipe.into()));
+                }
+            }
             let len = receive(&self.socket, &mut self.packet, patience)?;
             let bytes = self.packet.get(..len).unwrap_or(&[]);
             let end = entries(bytes)?.into_iter().find_map(|entry| match entry.record {

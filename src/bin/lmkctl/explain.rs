@@ -9,6 +9,7 @@ use crate::json;
 use crate::text::Span;
 use crate::words;
 use anyhow::bail;
+use clap::builder::NonEmptyStringValueParser;
 use clap::Arg;
 use clap::ArgMatches;
 use clap::Command;
@@ -47,6 +48,8 @@ pub fn command() -> Command {
             Arg::new("which")
                 .value_name("PID|NAME|last")
                 .default_value("last")
+                // Nothing is a part of every name.
+                .value_parser(NonEmptyStringValueParser::new())
                 .help("The victim's process id or a part of its name"),
             flag("all").help("All kills that fit, not only the last"),
             flag("json").help("One JSON object per kill"),

@@ -18,6 +18,7 @@ use lmkd::recorder::Entry;
 use lmkd::recorder::Record;
 use lmkd::recorder::Recording;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -108,7 +109,7 @@ pub trait Follower {
 }
 
 /// Hands out the records of a file; or those that the daemon makes from now on, until it ends,
-/// which is an error.
+/// which is an error, or nobody reads standard output any more.
 pub fn follow(arguments: &ArgMatches, follower: &mut dyn Follower) -> anyhow::Result<()> {
     if let Some(path) = arguments.get_one::<PathBuf>("from") {
         let recording = read(path)?;
@@ -138,9 +139,12 @@ pub fn follow(arguments: &ArgMatches, follower: &mut dyn Follower) -> anyhow::Re
             // A nanosecond more: the time has passed then, not only come.
             Duration::from_nanos(due.as_nanos().saturating_sub(now.as_nanos()).saturating_add(1))
         });
-        match client.next(patience) {
+        match client.next(Some(Duration::ZERO)) {
             Ok(Some(entry)) => follower.entry(&entry, &clock)?,
             Ok(None) => return Ok(()),
+            Err(ClientError::Late) if client.reader_goes(io::stdout().as_fd(), patience)? => {
+                return Ok(());
+            }
             Err(ClientError::Late) => {}
             Err(error) => return Err(error.into()),
         }

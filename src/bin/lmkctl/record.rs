@@ -10,7 +10,9 @@ use clap::Command;
 use lmkd::recorder::client::ClientError;
 use lmkd::recorder::wire::Request;
 use std::fs::File;
+use std::io;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -51,11 +53,11 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
     let follow = arguments.get_flag("follow");
     let request = if follow { Request::Follow { history: true } } else { Request::Dump };
     if path == Path::new("-") {
-        client.copy_to(request, out)??;
+        client.copy_to(request, out, Some(io::stdout().as_fd()))??;
         return Ok(0);
     }
     let mut file = File::create(path).with_context(|| path.display().to_string())?;
-    let written = match client.copy_to(request, &mut file) {
+    let written = match client.copy_to(request, &mut file, None) {
         Ok(written) => written,
         // Whatever came is whole.
         Err(ClientError::Closed) if follow => Ok(0),

@@ -25,6 +25,7 @@ use rustix::event::Timespec;
 use rustix::io::Errno;
 use serde_json::json;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -95,7 +96,9 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
     let mut told = Told { json: arguments.get_flag("json"), start, out };
     let mut waiting = Vec::new();
     let mut status = 0;
-    for &pid in arguments.get_many::<i32>("pid").into_iter().flatten() {
+    let mut named = BTreeSet::new();
+    let pids = arguments.get_many::<i32>("pid").into_iter().flatten();
+    for &pid in pids.filter(|pid| named.insert(**pid)) {
         match Process::open(pid)? {
             Some(process) => waiting.push(process),
             None => {
