@@ -191,3 +191,15 @@ fn settings_are_held_against_what_the_running_daemon_has() {
     let told = daemon.log.with("direct_reclaim_threshold_ms has no effect").len();
     assert_eq!((silent, told > 0), (!hears, !hears));
 }
+
+#[test]
+fn a_stopped_daemon_is_broken_although_its_socket_takes_connections() {
+    let daemon = Daemon::start(&[]);
+    let socket = daemon.socket.to_str().unwrap();
+    assert_eq!(state(&doctor(&[], &["--socket", socket]).0, "process"), "ok");
+    let (findings, code) = daemon.while_stopped(|| doctor(&[], &["--socket", socket]));
+    assert_eq!((state(&findings, "process"), code), ("broken", 4));
+    assert_eq!(state(&findings, "recorder"), "degraded");
+    let recorder = findings.iter().find(|finding| finding["check"] == "recorder").unwrap();
+    assert!(recorder["found"].as_str().unwrap().contains("no answer within 5 s"), "{recorder}");
+}

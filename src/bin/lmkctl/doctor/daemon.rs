@@ -111,10 +111,11 @@ impl Subject {
     pub fn examine(&self) -> Vec<Finding> {
         let mut findings = vec![self.examine_socket()];
         if let Some(pid) = self.daemon() {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            findings.push(process(&stat, pid));
             let answer = self.answer.as_ref();
             findings.extend(answer.map(|answer| recorder(&self.operators_socket(), answer)));
             findings.push(locked_memory(&self.status));
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             findings.push(schedule(&stat));
             findings.push(protection(&self.file("oom_score_adj")));
             if device::is_android() {
@@ -150,6 +151,21 @@ fn socket(path: &Path, listener: Result<i32, Errno>, uid: &str) -> Finding {
     }
 }
 
+/// By `/proc/PID/stat`. The kernel lets clients connect to a process that is stopped, too.
+fn process(stat: &str, pid: i32) -> Finding {
+    const CHECK: &str = "process";
+    match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
+        Some('T' | 't') => Finding::broken(
+            CHECK,
+            "it is stopped, by a signal or a debugger",
+            "nobody is killed, and clients wait",
+            format_args!("kill -CONT {pid}, or end the debugger"),
+        ),
+        Some(_) => Finding::ok(CHECK, "it runs"),
+        None => Finding::unknown(CHECK, "its stat cannot be read"),
+    }
+}
+
 fn recorder<T>(path: &Path, answer: &Result<T, ClientError>) -> Finding {
     const CHECK: &str = "recorder";
     match answer {
@@ -157,6 +173,12 @@ fn recorder<T>(path: &Path, answer: &Result<T, ClientError>) -> Finding {
         Err(ClientError::Connect(_, Errno::ACCESS) | ClientError::Refused(_)) => {
             Finding::unknown(CHECK, format_args!("{}: not for this user", path.display()))
         }
+        Err(ClientError::Late) => Finding::degraded(
+            CHECK,
+            format_args!("{}: {}", path.display(), ClientError::Late),
+            "operators are not answered; kills may be late or not come",
+            "see its log and its threads' states in /proc/PID/task, and restart it if it stays so",
+        ),
         Err(error) => Finding::degraded(
             CHECK,
             error,
@@ -277,6 +299,14 @@ mod tests {
         let refused = ClientError::Refused("for root".to_owned());
         assert_eq!([of(connect(Errno::ACCESS)), of(Err(refused))], [State::Unknown; 2]);
         assert_eq!(of(Ok(())), State::Ok);
+    }
+
+    #[test]
+    fn a_daemon_that_is_stopped_is_found() {
+        let of = |stat: &str| process(stat, 7).state();
+        assert_eq!([of("7 (a) T) T 1"), of("7 (lmkd) t 1")], [State::Broken; 2]);
+        assert_eq!([of("7 (lmkd) S 1"), of("7 (T) T) R 1")], [State::Ok; 2]);
+        assert_eq!(of(""), State::Unknown);
     }
 
     #[test]
