@@ -13,6 +13,10 @@ use operator::LMKCTL;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
+use rustix::process::kill_process;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use std::fs;
 use std::io::Read;
 use std::io::Write;
 use std::process::Child;
@@ -216,4 +220,18 @@ fn what_is_no_terminal_and_what_is_no_daemon_is_said_to_be_none() {
     let told = String::from_utf8_lossy(&nobody.stdout);
     assert!(nobody.status.code() == Some(1) && told.contains("no daemon runs"), "{told}");
     assert!(!told.contains(HOME), "the terminal was not touched: {told:?}");
+}
+
+#[test]
+fn a_signal_that_ends_it_leaves_the_terminal_as_it_was() {
+    let daemon = Daemon::start(&[]);
+    let mut terminal = Terminal::open(&daemon, 1000);
+    terminal.until_shown("kills 0");
+    let script = terminal.child.id();
+    let children = format!("/proc/{script}/task/{script}/children");
+    let watch = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(watch).unwrap(), Signal::INT).unwrap();
+    assert!(terminal.child.wait().unwrap().success());
+    terminal.out.read_to_end(&mut terminal.written).unwrap();
+    assert!(terminal.written.ends_with(b"\x1b[?1049l"), "{}", terminal.last_screen());
 }

@@ -53,8 +53,9 @@ impl Screen {
     pub fn open() -> io::Result<Self> {
         let stdin = io::stdin();
         let before = termios::tcgetattr(&stdin)?;
-        let ends = [Signal::TERM, Signal::HUP, Signal::WINCH].map(Signal::as_raw);
-        let signals = SignalFd::block(&ends)?;
+        // Ctrl-C is a key here, but others may send SIGINT too, as timeout(1) can.
+        let ends = [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP, Signal::WINCH];
+        let signals = SignalFd::block(&ends.map(Signal::as_raw))?;
         let mut raw = before.clone();
         raw.make_raw();
         termios::tcsetattr(&stdin, OptionalActions::Flush, &raw)?;
