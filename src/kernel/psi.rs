@@ -173,7 +173,10 @@ impl Failure {
     /// What is missing, and what to do about it.
     fn remedy(self) -> &'static str {
         match self {
-            Self::Open(Errno::NOENT | Errno::OPNOTSUPP) => {
+            Self::Open(Errno::NOENT) => {
+                "the kernel has no PSI, or its path is another: build it with CONFIG_PSI=y and boot with psi=1"
+            }
+            Self::Open(Errno::OPNOTSUPP) => {
                 "the kernel has no PSI: build it with CONFIG_PSI=y and boot with psi=1"
             }
             Self::Open(Errno::PERM) | Self::Write(Errno::PERM) => {

@@ -14,6 +14,7 @@ use lmkd::policy::Condition;
 use lmkd::policy::Facts;
 use lmkd::policy::KillReason;
 use lmkd::policy::RULES;
+use lmkd::recorder::Pressure;
 use lmkd::recorder::Spread;
 use lmkd::recorder::Status;
 use serde_json::json;
@@ -147,7 +148,11 @@ fn print(status: &Status, history: &History, out: &mut dyn Write) -> io::Result<
     writeln!(out, "lmkd {}, pid {}, Linux {}{dry}", header.version, header.pid, header.kernel)?;
     writeln!(out, "pressure    {}", words::Hearing(status.sources.pressure))?;
     writeln!(out, "reclaim     {}", words::reclaim_source(status.sources.reclaim))?;
-    let looks = if status.polling { "timed looks under way" } else { "waiting for events" };
+    let looks = match (status.polling, status.sources.pressure) {
+        (true, _) => "timed looks under way",
+        (false, Pressure::Sampling { .. }) => "waiting for the next look",
+        (false, _) => "waiting for events",
+    };
     let death = status.waiting_for.map(|pid| format!(", and for the exit of {pid}"));
     writeln!(out, "now         {looks}{}", death.unwrap_or_default())?;
     writeln!(out, "processes   {} registered by {} clients", status.registered, status.clients)?;
