@@ -9,8 +9,12 @@ use super::table::Tunable;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
+
+/// Longest file of `--props`, bytes: many times all tunables with a paragraph about each.
+const FILE_MAX: u64 = 1 << 20;
 
 /// Something that knows values of properties.
 pub trait PropertySource {
@@ -99,8 +103,7 @@ impl Properties {
     /// As [`Self::new`]; what was read before stays.
     pub fn reload(&mut self) -> Result<(), ConfigError> {
         if let Some(path) = &self.path {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::File(path.clone(), error))?;
+            let text = text_of(path).map_err(|error| ConfigError::File(path.clone(), error))?;
             self.file = read(&text)?;
         }
         Ok(())
@@ -155,6 +158,16 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// A file's text. What never ends, or is some other file of any size, is not read into memory that is locked.
+fn text_of(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_MAX.saturating_add(1)).read_to_string(&mut text)?;
+    match u64::try_from(text.len()) {
+        Ok(len) if len <= FILE_MAX => Ok(text),
+        _ => Err(std::io::ErrorKind::FileTooLarge.into()),
+    }
+}
 
 /// `name=value` lines; empty ones and those that start with # do not count. A bare name stands for
 /// the property that is looked for first.
@@ -260,6 +273,12 @@ mod tests {
         all.reload().unwrap();
         assert_eq!(load(&all).0.swap_util_max, 80);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_never_ends_is_refused() {
+        let error = Properties::new(&[], Some(Path::new("/dev/zero"))).unwrap_err().to_string();
+        assert!(error.contains("/dev/zero: file too large"), "{error}");
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Failure {
     fn remedy(self) -> &'static str {
         match self {
             Self::Open(Errno::NOENT) => {
-                "the kernel has no PSI, or its path is another: build it with CONFIG_PSI=y and boot with psi=1"
+                "another file may be meant, or the kernel has no PSI: build it with CONFIG_PSI=y and boot with psi=1"
             }
             Self::Open(Errno::OPNOTSUPP) => {
                 "the kernel has no PSI: build it with CONFIG_PSI=y and boot with psi=1"
