@@ -396,10 +396,9 @@ fn one_whose_reader_is_gone_leaves_the_place_to_others_although_nothing_happens(
     let of = of(&daemon);
     for arguments in [["events", &of].as_slice(), &["record", "--follow", "-", &of]] {
         let mut child = lmkctl(arguments).spawn().unwrap();
-        // It is at rest then: what stands in the ring is written.
         host::until("lmkctl to wait for the daemon", || {
-            let call = fs::read_to_string(format!("/proc/{}/wchan", child.id())).ok()?;
-            call.contains("poll").then_some(())
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+            (status.contains("Name:\tlmkctl") && status.contains("State:\tS")).then_some(())
         });
         drop(child.stdout.take());
         assert!(child.wait().unwrap().success(), "{arguments:?}");
@@ -419,4 +418,16 @@ fn a_process_that_is_named_twice_is_told_of_once() {
 fn nothing_is_no_part_of_a_name() {
     let (code, _, error) = run(&["explain", "", NOWHERE]);
     assert_eq!(code, 2, "{error}");
+}
+
+#[test]
+fn a_page_on_standard_output_is_alone_there() {
+    let recording = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/recordings/linux-6.12-x86_64-unkillable.rec"
+    );
+    let (code, page, told) = run(&["replay", recording, "--html", "-"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(page.starts_with("<!") && page.trim_end().ends_with("</html>"));
+    assert!(told.contains("All came out as recorded, bit for bit."), "{told}");
 }

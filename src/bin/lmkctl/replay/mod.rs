@@ -23,7 +23,9 @@ use lmkd::config::Kind;
 use lmkd::config::Tunable;
 use lmkd::config::Tunables;
 use lmkd::recorder::Replayed;
+use std::io;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// The decision came out otherwise than it was recorded.
@@ -87,7 +89,7 @@ pub fn command() -> Command {
                 .long("html")
                 .value_name("OUT")
                 .value_parser(value_parser!(PathBuf))
-                .help("Draw recording and replay side by side as a page"),
+                .help("Draw recording and replay side by side as a page; - is the standard output, with the text on standard error"),
         ])
 }
 
@@ -132,25 +134,32 @@ impl Setting {
 
 /// Replays.
 pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
+    let html = arguments.get_one::<PathBuf>("html");
+    let mut stderr = io::stderr();
+    let text: &mut dyn Write = match html {
+        // A page with text before it would be none.
+        Some(html) if html == Path::new("-") => &mut stderr,
+        _ => &mut *out,
+    };
     let (file, recording) = open(arguments)?;
     let timeline = Timeline::new(&recording);
     let settings: Vec<Setting> = arguments.get_many("set").into_iter().flatten().cloned().collect();
     let change = |tunables: &mut Tunables| settings.iter().for_each(|one| one.apply(tunables));
     let comparison = Comparison::new(&recording, &timeline, &change);
     for (name, value) in timeline.facts(&file.display().to_string()) {
-        writeln!(out, "{:<10} {value}", name + ":")?;
+        writeln!(text, "{:<10} {value}", name + ":")?;
     }
-    writeln!(out)?;
+    writeln!(text)?;
     let status = if comparison.compared() == 0 {
-        writeln!(out, "NOTHING was replayed: {}.", nothing(&comparison))?;
+        writeln!(text, "NOTHING was replayed: {}.", nothing(&comparison))?;
         NOTHING
     } else if comparison.faithful {
-        faithful(&comparison, out)?
+        faithful(&comparison, text)?
     } else {
-        other(&comparison, arguments.get_flag("compare"), out)?;
+        other(&comparison, arguments.get_flag("compare"), text)?;
         0
     };
-    if let Some(html) = arguments.get_one::<PathBuf>("html") {
+    if let Some(html) = html {
         save(&page::page(&file, &comparison), html, out)?;
     }
     Ok(status)
