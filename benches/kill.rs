@@ -1,10 +1,13 @@
 //! How long a kill takes: from the wake-up to the signal, and from the signal to the exit.
 //!
-//! `cargo bench --bench kill -- [signal|idle|event|calls|exit] [N [R]]`: one part only, N kills of each
-//! kind, and only the rows of `signal` with R registered. The real-time class and the starved victims
-//! need CAP_SYS_NICE; the wake-ups need a memory cgroup.
+//! `cargo bench --bench kill -- [signal|adopt|idle|event|calls|exit] [N [R]]`: one part only, N kills
+//! of each kind, and only the rows of `signal` or `adopt` with R processes. The real-time class and the
+//! starved victims need CAP_SYS_NICE; the wake-ups need a memory cgroup; `adopt`, where the daemon finds
+//! victims that nobody registered, needs the right to make a pid namespace, CAP_SYS_ADMIN.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "kill/adopt.rs"]
+mod adopt;
 #[path = "kill/exit.rs"]
 mod exit;
 mod support;
@@ -30,6 +33,8 @@ use support::process;
 use support::Daemon;
 use support::Sleepers;
 
+const PARTS: [&str; 6] = ["signal", "adopt", "idle", "event", "calls", "exit"];
+
 fn main() {
     let args: Vec<_> = std::env::args().skip(1).collect();
     if let [first, mib, threads] = &args[..] {
@@ -39,15 +44,18 @@ fn main() {
     }
     let mut numbers = args.iter().filter_map(|arg| arg.parse().ok());
     let (number, only) = (numbers.next(), numbers.next());
+    if args.first().is_some_and(|arg| arg == adopt::INSIDE) {
+        return adopt::inside(number.unwrap(), only);
+    }
     let wants = |part: &str| {
-        args.iter().any(|arg| arg == part)
-            || !args
-                .iter()
-                .any(|arg| ["signal", "idle", "event", "calls", "exit"].contains(&arg.as_str()))
+        args.iter().any(|arg| arg == part) || !args.iter().any(|arg| PARTS.contains(&arg.as_str()))
     };
     support::print_circumstances();
     if wants("signal") {
         wake_to_signal(number.unwrap_or(200), only);
+    }
+    if wants("adopt") {
+        adopt::wake_to_signal(number.unwrap_or(200), only);
     }
     if wants("idle") {
         after_idleness(number.unwrap_or(12));
@@ -134,8 +142,8 @@ fn eager() -> Vec<String> {
     ["--set=use_psi=false", "--set=use_minfree_levels=true"].map(str::to_owned).into()
 }
 
-fn everything_is_too_little() -> Targets {
-    let level = Target { minfree: Pages(i64::from(i32::MAX)), adj: OomScoreAdj::FOREGROUND };
+fn everything_is_too_little(adj: OomScoreAdj) -> Targets {
+    let level = Target { minfree: Pages(i64::from(i32::MAX)), adj };
     Targets::new(&[level]).unwrap()
 }
 
@@ -158,7 +166,7 @@ fn wake_to_signal(kills: usize, only: Option<usize>) {
                 let _hogs = busy.then(exit::Hogs::start);
                 let daemon = Daemon::start(&eager());
                 let log = kill_some(&daemon, &mut sleepers, heaviest, kills, |client| {
-                    client.set_targets(&everything_is_too_little()).unwrap();
+                    client.set_targets(&everything_is_too_little(OomScoreAdj::FOREGROUND)).unwrap();
                 });
                 let order = if heaviest { "heaviest" } else { "least recent" };
                 let cpus = if busy { "a hog on each" } else { "no hogs" };
@@ -183,7 +191,7 @@ fn after_idleness(daemons: usize) {
         let daemon = Daemon::start(&eager());
         let mut client = daemon.connect();
         client.subscribe(Event::Kill).unwrap();
-        client.set_targets(&everything_is_too_little()).unwrap();
+        client.set_targets(&everything_is_too_little(OomScoreAdj::FOREGROUND)).unwrap();
         for _ in 0..KILLS {
             std::thread::sleep(Duration::from_secs(2));
             let mut sleepers = Sleepers::start(1);
@@ -350,7 +358,7 @@ fn system_calls() {
     let (killing, reapers) = turns(&eager(), &|daemon| {
         let mut sleepers = Sleepers::start(kills * 2 + 1);
         kill_some(daemon, &mut sleepers, false, kills, |client| {
-            client.set_targets(&everything_is_too_little()).unwrap();
+            client.set_targets(&everything_is_too_little(OomScoreAdj::FOREGROUND)).unwrap();
         });
     });
     let to_signal: Vec<_> = killing.iter().filter_map(|turn| turn.to_signal).collect();

@@ -16,24 +16,35 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-/// A running daemon with a directory of its own, and nothing to kill but what is registered.
+/// A running daemon with a directory of its own.
 pub struct Daemon {
     child: Child,
     dir: PathBuf,
 }
 
 impl Daemon {
+    /// One that has nothing to kill but what is registered.
     pub fn start(args: &[String]) -> Self {
         Self::start_under(&[], args)
     }
 
     /// The same, as the child of another program.
     pub fn start_under(launcher: &[&str], args: &[String]) -> Self {
+        let words = [launcher, &[env!("CARGO_BIN_EXE_lmkd"), "--no-adopt"]].concat();
+        Self::run(&words, args)
+    }
+
+    /// One that kills whatever it finds: only where this process is init of a namespace.
+    pub fn start_adopting(args: &[String]) -> Self {
+        assert_eq!(std::process::id(), 1, "others could be killed");
+        Self::run(&[env!("CARGO_BIN_EXE_lmkd")], args)
+    }
+
+    fn run(words: &[&str], args: &[String]) -> Self {
         let dir = own_dir();
-        let words = [launcher, &[env!("CARGO_BIN_EXE_lmkd")]].concat();
         let child = Command::new(words[0])
             .args(&words[1..])
-            .args(["--no-adopt", "--socket"])
+            .arg("--socket")
             .arg(dir.join("socket"))
             .args(args)
             .stdin(Stdio::null())
@@ -88,7 +99,8 @@ impl Drop for Daemon {
     }
 }
 
-fn own_dir() -> PathBuf {
+/// A directory of this process.
+pub fn own_dir() -> PathBuf {
     let dir = std::env::temp_dir().join(format!("lmkd-bench-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     dir
