@@ -56,4 +56,6 @@ pub mod processes;
 pub mod recorder;
 pub mod report;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod units;

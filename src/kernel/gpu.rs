@@ -35,30 +35,14 @@ impl GpuMemory {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
-    use std::process::Command;
-
-    /// Set in the process that has a mount namespace of its own.
-    const INSIDE: &str = "LMKD_TEST_PRIVATE_GPU_MAP";
 
     #[test]
     fn what_the_gpu_holds_is_read_from_the_pinned_map() {
-        if std::env::var_os(INSIDE).is_some() {
-            return read_own_map();
-        }
-        let mount = "mount -t bpf bpf /sys/fs/bpf";
-        let can = Command::new("unshare").args(["-m", "sh", "-c", mount]).output();
-        if !can.is_ok_and(|can| can.status.success()) {
-            return eprintln!("skipped: no right to mount a bpf file system");
-        }
-        let name = "kernel::gpu::tests::what_the_gpu_holds_is_read_from_the_pinned_map";
-        let inside = Command::new("unshare")
-            .args(["-m", "sh", "-c", &format!("{mount} && exec \"$0\" --exact {name} --nocapture")])
-            .arg(std::env::current_exe().unwrap())
-            .env(INSIDE, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&inside.stdout);
-        assert!(inside.status.success() && said.contains("1 passed"), "{inside:?}");
+        crate::testing::with_mounts(
+            "mount -t bpf bpf /sys/fs/bpf",
+            "kernel::gpu::tests::what_the_gpu_holds_is_read_from_the_pinned_map",
+            read_own_map,
+        );
     }
 
     fn read_own_map() {

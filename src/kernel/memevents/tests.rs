@@ -365,30 +365,14 @@ fn reclaim_inside_a_cgroup_is_not_the_machines() {
     });
 }
 
-/// Set in the process that has a mount namespace of its own.
-const INSIDE: &str = "LMKD_TEST_PRIVATE_MOUNTS";
-
 #[test]
 fn programs_pinned_under_aosps_names_are_found_attached_and_heard() {
-    if std::env::var_os(INSIDE).is_some() {
-        return listen_to_pinned_programs();
-    }
     let _alone = ZONES.lock().unwrap_or_else(PoisonError::into_inner);
-    let mounts = "mount -t bpf bpf /sys/fs/bpf && mount -t tracefs tracefs /sys/kernel/tracing";
-    let can = Command::new("unshare").args(["-m", "sh", "-c", mounts]).output();
-    if !can.is_ok_and(|can| can.status.success()) {
-        return eprintln!("skipped: no right to mount a bpf file system and tracefs");
-    }
-    let name = "kernel::memevents::tests::\
-                programs_pinned_under_aosps_names_are_found_attached_and_heard";
-    let inside = Command::new("unshare")
-        .args(["-m", "sh", "-c", &format!("{mounts} && exec \"$0\" --exact {name} --nocapture")])
-        .arg(std::env::current_exe().unwrap())
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&inside.stdout);
-    assert!(inside.status.success() && said.contains("1 passed"), "{inside:?}");
+    crate::testing::with_mounts(
+        "mount -t bpf bpf /sys/fs/bpf && mount -t tracefs tracefs /sys/kernel/tracing",
+        "kernel::memevents::tests::programs_pinned_under_aosps_names_are_found_attached_and_heard",
+        listen_to_pinned_programs,
+    );
 }
 
 fn listen_to_pinned_programs() {
