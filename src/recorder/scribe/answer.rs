@@ -156,22 +156,8 @@ fn open_descriptors() -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recorder::scribe::tests::header;
     use crate::recorder::Journal;
-    use crate::units::PageSize;
-
-    fn header() -> Header {
-        Header {
-            version: Text::default(),
-            kernel: Text::default(),
-            page: PageSize::of_this_kernel(),
-            boot: Text::default(),
-            pid: rustix::process::getpid().as_raw_nonzero().get(),
-            started: MonoTime::ZERO,
-            wall_ns: 0,
-            dry_run: false,
-            adopt: false,
-        }
-    }
 
     /// What an operator gets.
     fn told(packet: &Packet) -> (Option<Settings>, Option<Status>) {

@@ -233,30 +233,15 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
     use crate::clock::MonoTime;
+    use crate::recorder::scribe::tests::header;
     use crate::recorder::Change;
     use crate::recorder::Fate;
-    use crate::recorder::Header;
     use crate::recorder::Journal;
     use crate::recorder::Record;
     use crate::recorder::Recording;
     use crate::recorder::Removal;
     use crate::recorder::Step;
-    use crate::units::PageSize;
     use std::fs;
-
-    fn header() -> Header {
-        Header {
-            version: Default::default(),
-            kernel: Default::default(),
-            page: PageSize::SMALL,
-            boot: Default::default(),
-            pid: 1,
-            started: MonoTime::ZERO,
-            wall_ns: 0,
-            dry_run: false,
-            adopt: false,
-        }
-    }
 
     struct Desk {
         dir: PathBuf,

@@ -14,21 +14,25 @@ fn pair() -> (OwnedFd, OwnedFd) {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
 }
 
-fn scribe(journal: &Journal, listener: Option<OwnedFd>) -> Scribe {
-    let header = Header {
+/// Of a daemon that nothing is known of but its process.
+pub(super) fn header() -> Header {
+    Header {
         version: Default::default(),
         kernel: Default::default(),
-        page: PageSize::SMALL,
+        page: PageSize::of_this_kernel(),
         boot: Default::default(),
-        pid: 1,
+        pid: rustix::process::getpid().as_raw_nonzero().get(),
         started: MonoTime::ZERO,
         wall_ns: 0,
         dry_run: false,
         adopt: false,
-    };
+    }
+}
+
+fn scribe(journal: &Journal, listener: Option<OwnedFd>) -> Scribe {
     Scribe {
         shared: Arc::clone(&journal.shared),
-        duties: Duties { listener, users: Vec::new(), file: None, dump: None, header },
+        duties: Duties { listener, users: Vec::new(), file: None, dump: None, header: header() },
         clients: Default::default(),
         file: None,
         packet: Packet::default(),
