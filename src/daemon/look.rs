@@ -443,34 +443,14 @@ fn open_started(proc: &ProcDir, pid: i32, start_time: u64) -> Result<PidFd, Kill
 mod tests {
     use super::*;
     use crate::processes::Pid;
+    use crate::testing::Held;
     use std::num::NonZeroU64;
     use std::path::Path;
-    use std::process::Child;
-    use std::process::Command;
-
-    struct Sleeper(Child);
-
-    impl Sleeper {
-        fn start() -> Self {
-            Self(Command::new("sleep").arg("600").spawn().unwrap())
-        }
-
-        fn pid(&self) -> i32 {
-            self.0.id().cast_signed()
-        }
-    }
-
-    impl Drop for Sleeper {
-        fn drop(&mut self) {
-            self.0.kill().unwrap();
-            self.0.wait().unwrap();
-        }
-    }
 
     #[test]
     fn a_successor_that_started_in_the_same_tick_is_told_apart() {
         let proc = ProcDir::open(Path::new("/proc")).unwrap();
-        let sleeper = Sleeper::start();
+        let sleeper = Held::sleep();
         let pid = Pid::new(sleeper.pid()).unwrap();
         let uid = proc.owner(sleeper.pid()).unwrap();
         let mut record = Record::new(pid, uid, OomScoreAdj::MAX, MonoTime::ZERO);
@@ -489,7 +469,7 @@ mod tests {
     #[test]
     fn an_unregistered_process_is_killed_only_at_the_adj_it_was_found_at() {
         let proc = ProcDir::open(Path::new("/proc")).unwrap();
-        let sleeper = Sleeper::start();
+        let sleeper = Held::sleep();
         let pid = sleeper.pid();
         let started = proc.stat(pid).unwrap().start_time;
         let file = format!("/proc/{pid}/oom_score_adj");

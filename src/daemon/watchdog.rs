@@ -225,14 +225,15 @@ mod tests {
     use crate::processes::Pid;
     use crate::processes::Record;
     use crate::sys::fd_slot::FdSlot;
+    use crate::testing::Held;
     use std::path::Path;
 
-    struct Sleeper(std::process::Child);
+    struct Sleeper(Held);
 
     impl Sleeper {
         fn register(registry: &mut Registry, adj: i32) -> (Self, RecordId) {
-            let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-            let pid = child.id().cast_signed();
+            let child = Held::sleep();
+            let pid = child.pid();
             let adj = OomScoreAdj::new(adj).unwrap();
             let mut record = Record::new(Pid::new(pid).unwrap(), 0, adj, MonoTime::ZERO);
             record.pidfd = Some(PidFd::open(pid).unwrap());
@@ -240,15 +241,8 @@ mod tests {
         }
 
         fn victim(&self) -> Victim {
-            let (pid, adj) = (self.0.id().cast_signed(), OomScoreAdj::MAX);
+            let (pid, adj) = (self.0.pid(), OomScoreAdj::MAX);
             described(pid, 0, adj, &Status::default(), TaskName::new(b"sleep"))
-        }
-    }
-
-    impl Drop for Sleeper {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
         }
     }
 

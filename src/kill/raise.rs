@@ -114,33 +114,26 @@ pub fn raise_thread(tid: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Held;
     use std::path::Path;
-    use std::process::Child;
     use std::process::Command;
 
-    struct Idler(Child);
+    struct Idler(Held);
 
     impl Idler {
         /// A process that asked for little: others need no right to raise it from there, but to
         /// put it back they need one that only root has.
         fn start(program: &str, args: &[&str]) -> Self {
             let args = [&["--other", "0", "nice", "-n", "7", program], args].concat();
-            Self(Command::new("chrt").args(args).spawn().unwrap())
+            Self(Held::start(Command::new("chrt").args(args)))
         }
 
         fn pid(&self) -> i32 {
-            self.0.id().cast_signed()
+            self.0.pid()
         }
 
         fn is_called(&self, proc: &ProcDir, name: &[u8]) -> bool {
             proc.status(self.pid()).is_ok_and(|status| status.comm.starts_with(name))
-        }
-    }
-
-    impl Drop for Idler {
-        fn drop(&mut self) {
-            self.0.kill().unwrap();
-            self.0.wait().unwrap();
         }
     }
 

@@ -2,27 +2,26 @@ use super::*;
 use crate::kernel::process::ProcDir;
 use crate::pidfd::Exit;
 use crate::policy::KillReason;
+use crate::testing::Held;
 use std::path::Path;
-use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 
-/// A process that can be killed, and that nobody reaps until its end.
-struct App(Child);
+struct App(Held);
 
 impl App {
     fn start() -> Self {
-        Self(Command::new("sleep").arg("600").spawn().unwrap())
+        Self(Held::sleep())
     }
 
     /// One that does this once it is told to.
     fn that_will(script: &str) -> Self {
         let script = format!("read -r line; {script}");
-        Self(Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap())
+        Self(Held::start(Command::new("sh").args(["-c", &script]).stdin(Stdio::piped())))
     }
 
     fn pid(&self) -> i32 {
-        self.0.id().cast_signed()
+        self.0.pid()
     }
 
     fn pidfd(&self) -> PidFd {
@@ -47,13 +46,6 @@ impl App {
     /// Counted as killed, without a signal: a victim that cannot die.
     fn that_does_not_die(&self, killer: &mut Killer) -> FlightId {
         killer.signalled(self.victim(), self.pidfd(), CAUSE, Moments::default())
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -186,8 +178,8 @@ fn an_end_that_is_not_sigkills_is_told_and_not_counted_as_proven() {
     ] {
         let mut app = App::that_will(script);
         let id = app.that_does_not_die(&mut killer);
-        drop(app.0.stdin.take());
-        app.0.wait().unwrap();
+        drop(app.0.child.stdin.take());
+        app.0.child.wait().unwrap();
         killer.exited(id, MonoTime::now()).unwrap();
         assert!(killer.is_over(id));
         let (flight, outcome) = killer.prove(id, MonoTime::now()).unwrap();

@@ -218,25 +218,15 @@ mod tests {
     use crate::pidfd::PidFd;
     use crate::processes::Pid;
     use crate::processes::Record;
+    use crate::testing::Held;
     use rustix::event::PollFd;
     use rustix::event::PollFlags;
     use rustix::event::Timespec;
     use std::path::Path;
-    use std::process::Child;
-    use std::process::Command;
 
-    struct Sleeper(Child);
-
-    impl Drop for Sleeper {
-        fn drop(&mut self) {
-            self.0.kill().unwrap();
-            self.0.wait().unwrap();
-        }
-    }
-
-    fn registered(registry: &mut Registry, proc: &ProcDir, adj: i32) -> (Sleeper, RecordId) {
-        let child = Sleeper(Command::new("sleep").arg("600").spawn().unwrap());
-        let pid = Pid::new(child.0.id().cast_signed()).unwrap();
+    fn registered(registry: &mut Registry, proc: &ProcDir, adj: i32) -> (Held, RecordId) {
+        let child = Held::sleep();
+        let pid = Pid::new(child.pid()).unwrap();
         // It gets its new name a little after its new program.
         while !proc.status(pid.get()).unwrap().comm.starts_with(b"sleep") {
             std::thread::yield_now();
