@@ -33,6 +33,7 @@ use lmkd::processes::Record;
 use lmkd::processes::Registry;
 use lmkd::processes::Searcher;
 use lmkd::processes::Who;
+use lmkd::processes::READY;
 use lmkd::recorder::few::Few;
 use lmkd::recorder::few::Text;
 use lmkd::recorder::Act;
@@ -220,7 +221,7 @@ fn kill_all(mut parts: Loop, adjs: &[i32]) {
     }
     for _ in adjs {
         let heads = parts.registry.heads(None);
-        while parts.ready.prepare_one(&heads, &parts.registry, &parts.proc) {}
+        while parts.ready.prepare_one(&heads, READY, &parts.registry, &parts.proc) {}
         parts.ready.take_names();
         let id = without_the_heap(|| parts.kill());
         let pid = parts.killer.flight(id).unwrap().victim.pid;

@@ -308,7 +308,7 @@ impl Daemon {
                 break;
             }
             self.watchdog.begin(now);
-            self.ready.prepare_one(&heads, &self.registry, &self.proc);
+            self.ready.prepare_one(&heads, most, &self.registry, &self.proc);
             self.watchdog.describe(&self.registry, &self.ready);
             count = self.wait(Some(0));
         }

@@ -77,13 +77,20 @@ impl Ready {
         self.heads != *heads || heads.iter().take(most).skip(self.tried).any(Option::is_some)
     }
 
-    /// Opens the files of the first of `heads` that is new among them, and closes those of others.
-    /// False if there is none. One whose files cannot be opened is read when it is killed.
-    pub fn prepare_one(&mut self, heads: &Heads, registry: &Registry, proc: &ProcDir) -> bool {
+    /// Opens the files of the first of `heads` that is new among them, if it is one of the first
+    /// `most`, and closes those of others. False if there is none. One whose files cannot be opened
+    /// is read when it is killed.
+    pub fn prepare_one(
+        &mut self,
+        heads: &Heads,
+        most: usize,
+        registry: &Registry,
+        proc: &ProcDir,
+    ) -> bool {
         if self.heads != *heads {
             self.change_heads(heads, registry);
         }
-        while let Some(head) = heads.get(self.tried) {
+        while let Some(head) = heads.get(self.tried).filter(|_| self.tried < most) {
             self.tried = self.tried.saturating_add(1);
             let Some((id, _)) = *head else { continue };
             if self.get(id).is_some() {
@@ -262,10 +269,10 @@ mod tests {
         let apps = [(); READY].map(|()| registered(&mut registry, &proc, 900));
         let heads = registry.heads(None);
         assert!(ready.is_behind(&heads, READY));
-        assert!(ready.prepare_one(&heads, &registry, &proc));
+        assert!(ready.prepare_one(&heads, READY, &registry, &proc));
         assert!(ready.get(apps[0].1).is_some() && ready.get(apps[1].1).is_none());
         assert!(ready.is_behind(&heads, READY) && !ready.is_behind(&heads, 1));
-        while ready.prepare_one(&heads, &registry, &proc) {}
+        while ready.prepare_one(&heads, READY, &registry, &proc) {}
         assert!(!ready.is_behind(&heads, READY));
         for (_, id) in &apps[1..] {
             assert_eq!(name_of(&mut ready, *id), "sleep");
@@ -282,15 +289,29 @@ mod tests {
         registry.remove(first);
         let heads = registry.heads(None);
         assert!(ready.is_behind(&heads, READY));
-        while ready.prepare_one(&heads, &registry, &proc) {}
+        while ready.prepare_one(&heads, READY, &registry, &proc) {}
         assert!(!ready.is_behind(&heads, READY));
         assert!(ready.get(first).is_none());
         assert!(ready.get(spared).is_some() && ready.get(shielded).is_none());
 
+        // While the others may not be read, a new one among them waits.
+        let (_, second) = apps[1];
+        registry.remove(second);
+        let (_last, last) = registered(&mut registry, &proc, 0);
+        let heads = registry.heads(None);
+        assert!(
+            ready.get(apps[2].1).is_some() && heads.iter().flatten().any(|(id, _)| *id == last)
+        );
+        assert!(ready.is_behind(&heads, 1) && !ready.prepare_one(&heads, 1, &registry, &proc));
+        assert!(ready.get(last).is_none() && !ready.is_behind(&heads, 1));
+        assert!(ready.prepare_one(&heads, READY, &registry, &proc) && ready.get(last).is_some());
+
         // With nobody left there is nobody's file to keep.
         registry.retain(|_| false);
         let heads = registry.heads(None);
-        assert!(ready.is_behind(&heads, READY) && !ready.prepare_one(&heads, &registry, &proc));
+        assert!(
+            ready.is_behind(&heads, READY) && !ready.prepare_one(&heads, READY, &registry, &proc)
+        );
         assert!(ready.places.iter().all(Option::is_none) && !ready.is_behind(&heads, READY));
     }
 
@@ -338,7 +359,7 @@ mod tests {
         let mut registry = Registry::with_capacity(1);
         let mut ready = Ready::new(Names::start());
         let (child, id) = registered(&mut registry, &proc, 900);
-        assert!(ready.prepare_one(&registry.heads(None), &registry, &proc));
+        assert!(ready.prepare_one(&registry.heads(None), READY, &registry, &proc));
         assert_eq!(name_of(&mut ready, id), "sleep");
         let prepared = ready.get(id).unwrap();
         let status = prepared.status().unwrap();
@@ -346,7 +367,7 @@ mod tests {
         // It is asked when it moves.
         ready.places[0].as_mut().unwrap().named = None;
         registry.set_adj(id, OomScoreAdj::new(800).unwrap(), MonoTime::ZERO);
-        ready.prepare_one(&registry.heads(None), &registry, &proc);
+        ready.prepare_one(&registry.heads(None), READY, &registry, &proc);
         assert_eq!(name_of(&mut ready, id), "sleep");
         drop(child);
         assert_eq!(ready.get(id).unwrap().status(), Err(ProcError::Gone));
