@@ -4,6 +4,11 @@
 mod host;
 
 use host::pressure::Pressure;
+use host::wire::Raw;
+use host::wire::PROCPRIO;
+use host::wire::PROCPURGE;
+use host::wire::PROCREMOVE;
+use host::wire::UPDATE_PROPS;
 use lmkd::control::client::Client;
 use lmkd::control::client::KillEvent;
 use lmkd::control::wire::Event;
@@ -21,6 +26,8 @@ use rustix::net::SendFlags;
 use rustix::net::SocketAddrUnix;
 use rustix::net::SocketType;
 use rustix::process::PidfdFlags;
+use rustix::process::Signal;
+use rustix::process::WaitOptions;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
@@ -134,7 +141,13 @@ struct App(Child);
 
 impl App {
     fn start() -> Self {
-        Self(Command::new("sleep").arg("600").spawn().unwrap())
+        let app = Self(Command::new("sleep").arg("600").spawn().unwrap());
+        // It gets its new name a little after its new program.
+        host::until("the name", || {
+            let name = std::fs::read(format!("/proc/{}/cmdline", app.pid())).ok()?;
+            name.starts_with(b"sleep").then_some(())
+        });
+        app
     }
 
     fn register(&self, client: &mut Client, adj: i32) {
@@ -301,6 +314,51 @@ fn a_subscriber_that_never_reads_does_not_rouse_the_watchdog() {
     assert_eq!(asking.kill_count(KillCount::Total).unwrap(), 0);
     let said = daemon.end();
     assert!(!said.contains("watchdog"), "{said}");
+}
+
+/// What the loop has learnt in the very turn in which it is stuck holds for the watchdog as well.
+#[test]
+fn whom_a_client_has_just_protected_or_taken_back_the_watchdog_spares() {
+    let daemon = Daemon::start(60_000, &[]);
+    let client = Raw::connect(&daemon.dir.join("socket"));
+    let [mut shielded, mut raised, mut removed, mut next] = [(); 4].map(|()| App::start());
+    let register = |app: &App, adj| client.words(&[PROCPRIO, app.pid(), 10_001, adj]);
+    for (app, adj) in [(&shielded, 900), (&raised, 800), (&removed, 700), (&next, 600)] {
+        register(app, adj);
+    }
+    client.barrier();
+    let pid = rustix::process::Pid::from_child(&daemon.child);
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED).unwrap();
+    register(&shielded, -900);
+    register(&raised, 0);
+    client.words(&[PROCREMOVE, removed.pid()]);
+    client.words(&[UPDATE_PROPS]);
+    // One turn serves what waits for it.
+    rustix::process::kill_process(pid, Signal::CONT).unwrap();
+    next.killed_after(Instant::now());
+    daemon.release();
+    client.receive();
+    assert!(shielded.is_alive() && raised.is_alive() && removed.is_alive());
+}
+
+#[test]
+fn after_a_purge_the_watchdog_has_nobody_to_kill() {
+    let mut daemon = Daemon::start(60_000, &[]);
+    let client = Raw::connect(&daemon.dir.join("socket"));
+    let mut app = App::start();
+    client.words(&[PROCPRIO, app.pid(), 10_001, 900]);
+    client.barrier();
+    let pid = rustix::process::Pid::from_child(&daemon.child);
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED).unwrap();
+    client.words(&[PROCPURGE]);
+    client.words(&[UPDATE_PROPS]);
+    rustix::process::kill_process(pid, Signal::CONT).unwrap();
+    daemon.await_words("lmkd watchdog has nobody to kill");
+    daemon.release();
+    client.receive();
+    assert!(app.is_alive());
 }
 
 /// The loop has no time for pressure: what it would have killed for it, the watchdog kills.

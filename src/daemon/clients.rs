@@ -220,6 +220,7 @@ impl Daemon {
             }
             keep
         });
+        self.publish_next();
     }
 
     /// Applies the minfree levels that wait, if their time has come.

@@ -288,8 +288,7 @@ impl Daemon {
     /// Prepares the next victims for their kill, one after the other, as long as nothing happens and
     /// nothing is due; how many events there are then. While a victim dies only the one after it is.
     fn prepare_victims(&mut self) -> usize {
-        let mut heads = self.registry.heads(self.searcher.likely_heaviest());
-        self.publish(&heads);
+        let mut heads = self.publish_next();
         let most = if self.killer.waiting_for().is_some() { 1 } else { READY };
         if !self.ready.is_behind(&heads, most) {
             return 0;
@@ -299,8 +298,7 @@ impl Daemon {
             self.watchdog.begin(MonoTime::now());
             let by_size = self.tunables.kill_heaviest_task;
             self.searcher.guess_heaviest(&self.registry, by_size);
-            heads = self.registry.heads(self.searcher.likely_heaviest());
-            self.publish(&heads);
+            heads = self.publish_next();
         }
         while count == 0 && self.ready.is_behind(&heads, most) {
             let now = MonoTime::now();
@@ -315,8 +313,11 @@ impl Daemon {
         count
     }
 
-    fn publish(&mut self, heads: &Heads) {
-        self.watchdog.publish(heads, &self.registry, &self.proc, &self.killer);
+    /// Makes known to the watchdog who is next, and returns them.
+    fn publish_next(&mut self) -> Heads {
+        let heads = self.registry.heads(self.searcher.likely_heaviest());
+        self.watchdog.publish(&heads, &self.registry, &self.proc, &self.killer);
+        heads
     }
 
     /// How many events there are, after `timeout_ms` at the latest.

@@ -167,9 +167,12 @@ impl Daemon {
         } else if !wanted.rights.covers(record.uid) {
             return Err(Refusal::NotYours);
         }
+        let moved = renamed || record.adj() != stored;
+        if moved {
+            self.watchdog.take_back(id);
+        }
         write_adj(&file, &mut self.notices, wanted)?;
         let memcg = self.protect(wanted, record);
-        let moved = renamed || record.adj() != stored;
         self.note_unprotected(wanted, now, memcg);
         self.registry.set_adj(id, stored, now);
         if moved {
@@ -219,7 +222,9 @@ impl Daemon {
     /// Drops the record of a pid. Its pidfd is taken out of the epoll set by hand: the watchdog's
     /// duplicate of it would keep it there.
     pub(super) fn forget(&mut self, pid: Pid, why: Removal) {
-        if let Some(record) = self.registry.by_pid(pid).and_then(|id| self.registry.remove(id)) {
+        let Some(id) = self.registry.by_pid(pid) else { return };
+        self.watchdog.take_back(id);
+        if let Some(record) = self.registry.remove(id) {
             if let Some(pidfd) = &record.pidfd {
                 self.reactor.remove(pidfd);
             }

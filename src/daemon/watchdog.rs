@@ -137,6 +137,13 @@ impl Watchdog {
         }
     }
 
+    /// Takes one out that is to be somebody else's or nobody's victim from now on. What the loop
+    /// changes in a turn holds for the watchdog in the same turn.
+    pub(super) fn take_back(&mut self, id: RecordId) {
+        // If the watchdog has it, it is dead, and will be counted.
+        let _ = self.withdraw(id);
+    }
+
     /// Takes a victim out that the loop is about to kill. Its descriptor, to be closed after the
     /// signal; an error if the watchdog has taken it.
     pub(super) fn withdraw(&mut self, id: RecordId) -> Result<Option<OwnedFd>, KillError> {
