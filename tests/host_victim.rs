@@ -151,6 +151,46 @@ fn one_that_keeps_its_name_from_readers_delays_nobody_and_dies_like_any_other() 
     let _ = fs::remove_dir_all(&dir);
 }
 
+// ---- without its leader ----
+
+/// Its own status tells of no memory, as if there were nothing to be had.
+#[test]
+fn a_victim_whose_leader_has_left_is_killed_for_what_its_threads_hold() {
+    let name = "without its leader";
+    if !Command::new("perl").args(["-Mthreads", "-e1"]).status().is_ok_and(|done| done.success()) {
+        host::skip(name, "no perl with threads");
+        return;
+    }
+    // exit(2) for the leader alone.
+    let act = format!(
+        "exec perl -Mthreads -e 'my $x = \"x\" x (32 << 20); threads->create(sub {{ sleep 600 }}); \
+         syscall({}, 0)'",
+        libc::SYS_exit
+    );
+    for before in [true, false] {
+        let daemon = eager_daemon(&[], 30_000);
+        let (mut app, next) = (App::that_will(name, &act), App::start("com.example.next"));
+        let mut registered = vec![(&next, 800)];
+        if before {
+            registered.push((&app, 900));
+        }
+        let mut client = client_with(&daemon, &registered);
+        app.let_go();
+        host::until("its leader to leave", || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", app.pid())).ok()?;
+            (status.contains("State:\tZ") && status.contains("Threads:\t2")).then_some(())
+        });
+        if !before {
+            client.register(&app.at(900)).unwrap();
+        }
+        kill_from_now_on(&mut client);
+        let KillEvent::Killed(notice) = client.next_event().unwrap() else { panic!() };
+        assert_eq!(notice.pid, app.pid());
+        assert!(notice.rss_kb >= 32 << 10, "{}", notice.rss_kb);
+        assert_eq!(app.ended_by(), Some(SIGKILL));
+    }
+}
+
 // ---- frozen ----
 
 /// Processes in here do not run. The inner group cannot be thawed alone.
