@@ -24,6 +24,10 @@ fn victims(daemon: &Daemon) -> [App; 2] {
     let mut client = daemon.client();
     client.register_all(&[apps[0].at(950), apps[1].at(900)]).unwrap();
     client.kill_count(KillCount::Total).unwrap();
+    for app in &apps {
+        daemon.log.wait_for(1, &format!("process {} is called", app.pid()));
+    }
+    client.kill_count(KillCount::Total).unwrap();
     apps
 }
 
@@ -49,7 +53,7 @@ fn a_kill_of_the_watchdog_is_explained() {
     let enough = host::own_dir().join("enough");
     let until = format!("LMKD_TEST_STUCK_UNTIL={}", enough.display());
     let launcher = ["env", "LMKD_TEST_STUCK_HANDLER_MS=60000", &until];
-    let daemon = Daemon::start_under(&launcher, &[]);
+    let daemon = Daemon::start_under(&launcher, &["--set=debug=true"]);
     let [mut victim, mut next] = victims(&daemon);
     let mut asking = daemon.client();
     let answer = std::thread::spawn(move || asking.update_props());
@@ -105,7 +109,7 @@ fn a_kill_that_a_vendors_kernel_asked_for_is_explained() {
         return;
     }
     pin_programs(Path::new(PINS), 64 * 1024).unwrap();
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--set=debug=true"]);
     daemon.log.wait_for(1, "reclaim: told by Android's BPF programs");
     let [mut victim, mut next] = victims(&daemon);
     wish_as_vendor(Path::new(PINS), 7, 920).unwrap();
@@ -147,6 +151,7 @@ fn a_kill_for_a_stuck_direct_reclaim_is_explained() {
             "psi_partial_stall_ms=3",
             "direct_reclaim_threshold_ms=1",
             "thrashing_limit=10000",
+            "debug=true",
         ]
         .map(|tunable| format!("--set={tunable}")),
     );

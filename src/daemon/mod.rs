@@ -136,6 +136,7 @@ impl Daemon {
         while !daemon.stop {
             daemon.step();
         }
+        daemon.journal.finish();
         if let Some(kill_log) = daemon.kill_log.take() {
             kill_log.finish();
         }

@@ -19,6 +19,9 @@ use super::status::Status;
 use crate::clock::MonoTime;
 use crate::policy::KillReason;
 use rustix::event::EventfdFlags;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::io::Errno;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -50,6 +53,20 @@ pub(super) enum Interest {
     Kills = 2,
 }
 
+/// The daemon's end, as the loop and the scribe tell each other of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It goes on.
+    No = 0,
+    /// The loop has written its last record.
+    Written = 1,
+    /// The scribe has passed on all that those who wanted it could take.
+    PassedOn = 2,
+}
+
+/// How long the daemon's end waits for the scribe, ms.
+const ENDING_MS: i64 = 1000;
+
 /// What the loop and the scribe share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -58,6 +75,8 @@ pub(super) struct Shared {
     interest: AtomicU8,
     status_wanted: AtomicBool,
     file_wanted: AtomicBool,
+    /// How far the end has come: see [`Ending`].
+    ending: AtomicU8,
     /// Counts turns in which records of kills were written.
     kills: AtomicU32,
     /// Rung by the loop for the scribe.
@@ -90,6 +109,19 @@ impl Shared {
     /// Whether a file was asked for since this was last called.
     pub fn take_file_wanted(&self) -> bool {
         self.file_wanted.swap(false, Ordering::SeqCst)
+    }
+
+    /// All that there was when this is called has been passed on.
+    pub fn passed_on(&self, ending: bool) {
+        if ending {
+            self.ending.store(Ending::PassedOn as u8, Ordering::SeqCst);
+            ring(&self.call);
+        }
+    }
+
+    /// Whether the loop has written its last record. To be asked before what is there is passed on.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst) == Ending::Written as u8
     }
 
     /// Readable when the bell was rung.
@@ -149,6 +181,7 @@ impl Journal {
             interest: AtomicU8::new(Interest::None as u8),
             status_wanted: AtomicBool::new(false),
             file_wanted: AtomicBool::new(false),
+            ending: AtomicU8::new(Ending::No as u8),
             kills: AtomicU32::new(0),
             bell: eventfd()?,
             call: eventfd()?,
@@ -233,6 +266,25 @@ impl Journal {
         }
         self.answers.write(at, status);
         ring(&self.shared.bell);
+    }
+
+    /// The daemon ends: gives the scribe a second to pass on what was written, if anybody wants it.
+    pub fn finish(&self) {
+        if self.shared.interest.load(Ordering::SeqCst) == Interest::None as u8 {
+            return;
+        }
+        let deadline = MonoTime::now().plus_millis(ENDING_MS);
+        self.shared.ending.store(Ending::Written as u8, Ordering::SeqCst);
+        ring(&self.shared.bell);
+        while self.shared.ending.load(Ordering::SeqCst) != Ending::PassedOn as u8 {
+            let left = i64::try_from(deadline.micros_since(MonoTime::now())).unwrap_or(0);
+            let limit = Timespec { tv_sec: left / 1_000_000, tv_nsec: left % 1_000_000 * 1000 };
+            let mut called = [PollFd::new(&self.shared.call, PollFlags::IN)];
+            if left == 0 || !matches!(rustix::event::poll(&mut called, Some(&limit)), Ok(1)) {
+                return;
+            }
+            silence(&self.shared.call);
+        }
     }
 
     /// Has the scribe write a file.

@@ -114,7 +114,9 @@ impl Scribe {
                 return;
             }
             self.shared.silence();
+            let ending = self.shared.is_ending();
             self.serve();
+            self.shared.passed_on(ending);
         }
     }
 

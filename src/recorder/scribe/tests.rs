@@ -94,3 +94,21 @@ fn an_operator_that_asks_and_does_not_read_is_waited_for_without_spinning() {
     let due = blocked.due().unwrap();
     assert!(due.millis_since(asked) > 20_000, "{}", due.millis_since(asked));
 }
+
+#[test]
+fn the_daemons_end_waits_until_its_last_record_is_told() {
+    let mut journal = Journal::new(0).unwrap();
+    let mut scribe = scribe(&journal, None);
+    let (operator, ours) = pair();
+    scribe.clients[0] = Some(Client::new(ours));
+    let request = Request::Follow { history: false };
+    rustix::net::send(&operator, &request.encode(), SendFlags::empty()).unwrap();
+    scribe.serve();
+    scribe.settle();
+    journal.write(MonoTime::ZERO, &Change::Removed { pid: 7, why: Removal::Asked });
+    std::thread::spawn(move || scribe.run());
+    journal.finish();
+    let mut bytes = [0; PACKET_MAX];
+    let (len, _) = rustix::net::recv(&operator, &mut bytes[..], RecvFlags::DONTWAIT).unwrap();
+    assert!(len > 0);
+}
