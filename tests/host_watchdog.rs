@@ -230,6 +230,8 @@ fn a_stuck_handler_costs_one_victim_each_two_seconds_and_clients_are_told_afterw
 
     let said = daemon.end_having_said(&format!("Kill 'sleep' ({})", second.pid()));
     assert_eq!(said.matches("lmkd watchdog timed out").count(), 2, "{said}");
+    // Where it is stuck.
+    assert_eq!(said.matches("ms; the loop is in state S, system call ").count(), 2, "{said}");
     for app in [&first, &second] {
         assert!(said.contains(&format!("Kill 'sleep' ({})", app.pid())), "{said}");
         // Gone or proven, as the kernel can tell.

@@ -1,6 +1,7 @@
 //! The processes on stage: started, counted as they die, told to grow.
 
 use crate::out::now_us;
+use crate::raw;
 use anyhow::Context;
 use anyhow::Result;
 use lmkd::sys::pidfd::pidfd_open;
@@ -57,7 +58,11 @@ impl App {
         if shape.uid > 0 {
             command.uid(shape.uid).gid(shape.uid);
         }
-        Self::run(command, shape.name, shape.uid, pipe)
+        // Its own user may not take the class.
+        raw::set_fifo(shape.sched == "fifo")?;
+        let app = Self::run(command, shape.name, shape.uid, pipe);
+        raw::set_fifo(false)?;
+        app
     }
 
     /// Starts any program under that name.

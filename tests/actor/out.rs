@@ -22,6 +22,7 @@ impl Out {
     pub fn start() -> (Self, JoinHandle<()>) {
         let (lines, next) = channel::<String>();
         let writer = std::thread::spawn(move || {
+            let _ = lmkd::sys::sched::set_fifo(0, 1);
             let mut stdout = std::io::stdout().lock();
             for line in next {
                 if stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).is_err() {

@@ -42,12 +42,26 @@ pub fn exit_thread() {
 
 /// SCHED_IDLE: runs only when no other process wants the CPU.
 pub fn set_idle() -> Result<()> {
+    set_scheduler(libc::SCHED_IDLE, 0).context("SCHED_IDLE")
+}
+
+/// SCHED_RESET_ON_FORK of `include/uapi/linux/sched.h`; libc does not know it on Android.
+const RESET_ON_FORK: libc::c_int = 0x4000_0000;
+
+/// SCHED_FIFO with the daemon's own priority, for this thread and, if `children`, those whom it starts. Thousands of
+/// children that begin in a real-time class would keep the daemon from the CPU, as no system_server does.
+pub fn set_fifo(children: bool) -> Result<()> {
+    let flag = if children { 0 } else { RESET_ON_FORK };
+    set_scheduler(libc::SCHED_FIFO | flag, 1).context("SCHED_FIFO")
+}
+
+fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> Result<()> {
     // SAFETY: sched_param is plain integers, for which zero is a valid value.
-    let param: libc::sched_param = unsafe { std::mem::zeroed() };
+    let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
+    param.sched_priority = priority;
     let param: *const libc::sched_param = &raw const param;
     // SAFETY: `param` outlives the call, which only reads it; 0 is the calling thread.
-    check(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, param) })
-        .context("SCHED_IDLE")
+    check(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, param) })
 }
 
 // Of ptrace(2); the libc crate does not know them on Android.

@@ -69,10 +69,6 @@ pub fn play(args: &[String]) -> Result<()> {
         _ => bail!("{kind}: no such kind"),
     };
     let (mib, threads): (usize, u32) = (mib.parse()?, threads.parse()?);
-    // The actor itself runs in a real-time class, which children inherit; an app's own user may not take it.
-    if sched != "fifo" {
-        let _ = lmkd::sys::sched::set_normal(0);
-    }
     let seed = u64::from(std::process::id());
     let mut held = Vec::new();
     let mut mapping = None;

@@ -30,6 +30,7 @@ use crate::machine;
 use crate::out::now_us;
 use crate::out::Out;
 use crate::players;
+use crate::raw;
 use crate::trace::Trace;
 use anyhow::bail;
 use anyhow::Context;
@@ -82,7 +83,7 @@ pub fn serve(args: &[String]) -> Result<()> {
     let many = Rlimit { current: Some(1 << 14), maximum: Some(1 << 14) };
     setrlimit(Resource::Nofile, many).context("open files")?;
     lmkd::sys::sched::lock_memory().context("mlockall")?;
-    lmkd::sys::sched::set_fifo(0, 2).context("sched_setscheduler")?;
+    raw::set_fifo(false)?;
     let (out, writer) = Out::start();
     let trace = Trace::start(out.clone());
     let (words, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
