@@ -33,7 +33,6 @@ use lmkd::processes::Record;
 use lmkd::processes::Registry;
 use lmkd::processes::Searcher;
 use lmkd::processes::Who;
-use lmkd::processes::READY;
 use lmkd::recorder::few::Few;
 use lmkd::recorder::few::Text;
 use lmkd::recorder::Act;
@@ -121,7 +120,7 @@ impl Loop {
         let status = prepared.map_or_else(|| self.proc.status(pid), Prepared::status).unwrap();
         let name = prepared
             .and_then(|prepared| prepared.name(&status))
-            .or_else(|| self.ready.name_now(pid))
+            .or_else(|| self.ready.name_now(pid, Some(record), &status))
             .unwrap_or_else(|| status.short_name());
         let (rss, swap) = self.proc.memory(pid, &status).unwrap();
         let stat = prepared.map_or_else(|| self.proc.stat(pid), Prepared::stat).ok();
@@ -221,7 +220,7 @@ fn kill_all(mut parts: Loop, adjs: &[i32]) {
     }
     for _ in adjs {
         let heads = parts.registry.heads(None);
-        while parts.ready.prepare_one(&heads, READY, &parts.registry, &parts.proc) {}
+        while parts.ready.prepare_one(&heads, &parts.registry, &parts.proc) {}
         parts.ready.take_names();
         let id = without_the_heap(|| parts.kill());
         let pid = parts.killer.flight(id).unwrap().victim.pid;

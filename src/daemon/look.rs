@@ -230,14 +230,15 @@ impl Daemon {
     /// Reads all that will be said about the victim. Nothing is read of it after the signal.
     fn describe(&self, candidate: &Candidate) -> Result<Victim, KillError> {
         let pid = candidate.pid.get();
-        let prepared = match candidate.who {
-            Who::Registered(id) => self.ready.get(id),
+        let registered = match candidate.who {
+            Who::Registered(id) => Some(id),
             Who::Adopted { .. } => None,
         };
+        let prepared = registered.and_then(|id| self.ready.get(id));
         let status = prepared.map_or_else(|| self.proc.status(pid), Prepared::status)?;
         let name = prepared
             .and_then(|prepared| prepared.name(&status))
-            .or_else(|| self.ready.name_now(pid))
+            .or_else(|| self.ready.name_now(pid, registered, &status))
             .unwrap_or_else(|| status.short_name());
         let (rss, swap) = self.proc.memory(pid, &status)?;
         let wanted = self.tunables.log_stats && self.server.has_subscribers(Event::Stat);

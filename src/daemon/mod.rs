@@ -50,7 +50,6 @@ use crate::processes::Ready;
 use crate::processes::RecordId;
 use crate::processes::Registry;
 use crate::processes::Searcher;
-use crate::processes::READY;
 use crate::recorder::Journal;
 use crate::recorder::Removal;
 use crate::report::EventLog;
@@ -287,11 +286,10 @@ impl Daemon {
     }
 
     /// Prepares the next victims for their kill, one after the other, as long as nothing happens and
-    /// nothing is due; how many events there are then. While a victim dies only the one after it is.
+    /// nothing is due; how many events there are then.
     fn prepare_victims(&mut self) -> usize {
         let mut heads = self.publish_next();
-        let most = if self.killer.waiting_for().is_some() { 1 } else { READY };
-        if !self.ready.is_behind(&heads, most) {
+        if !self.ready.is_behind(&heads) {
             return 0;
         }
         let mut count = self.wait(Some(0));
@@ -301,13 +299,13 @@ impl Daemon {
             self.searcher.guess_heaviest(&self.registry, by_size);
             heads = self.publish_next();
         }
-        while count == 0 && self.ready.is_behind(&heads, most) {
+        while count == 0 && self.ready.is_behind(&heads) {
             let now = MonoTime::now();
             if self.timeout(now) == Some(0) {
                 break;
             }
             self.watchdog.begin(now);
-            self.ready.prepare_one(&heads, most, &self.registry, &self.proc);
+            self.ready.prepare_one(&heads, &self.registry, &self.proc);
             self.watchdog.describe(&self.registry, &self.ready);
             count = self.wait(Some(0));
         }

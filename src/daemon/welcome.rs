@@ -57,7 +57,8 @@ impl Daemon {
             let pid = candidate.pid.get();
             let rss = self.proc.rss(pid).unwrap_or_default().to_kib(self.page);
             let Ok(status) = self.proc.status(pid) else { continue };
-            let name = self.ready.name_now(pid).unwrap_or_else(|| status.short_name());
+            let name =
+                self.ready.name_now(pid, None, &status).unwrap_or_else(|| status.short_name());
             log::info!(
                 "  {:>13} {pid:>8} {:>8} {:>10}  {name}",
                 candidate.adj.get(),

@@ -70,27 +70,20 @@ impl Ready {
         Self { heads: Heads::default(), tried: 0, places: Default::default(), names }
     }
 
-    /// Whether others are next than at the last [`Self::prepare_one`], or any of the first `most` of
-    /// them is still to be prepared.
+    /// Whether others are next than at the last [`Self::prepare_one`], or any of them is still to be
+    /// prepared.
     #[must_use]
-    pub fn is_behind(&self, heads: &Heads, most: usize) -> bool {
-        self.heads != *heads || heads.iter().take(most).skip(self.tried).any(Option::is_some)
+    pub fn is_behind(&self, heads: &Heads) -> bool {
+        self.heads != *heads || heads.iter().skip(self.tried).any(Option::is_some)
     }
 
-    /// Opens the files of the first of `heads` that is new among them, if it is one of the first
-    /// `most`, and closes those of others. False if there is none. One whose files cannot be opened
-    /// is read when it is killed.
-    pub fn prepare_one(
-        &mut self,
-        heads: &Heads,
-        most: usize,
-        registry: &Registry,
-        proc: &ProcDir,
-    ) -> bool {
+    /// Opens the files of the first of `heads` that is new among them, and closes those of others.
+    /// False if there is none. One whose files cannot be opened is read when it is killed.
+    pub fn prepare_one(&mut self, heads: &Heads, registry: &Registry, proc: &ProcDir) -> bool {
         if self.heads != *heads {
             self.change_heads(heads, registry);
         }
-        while let Some(head) = heads.get(self.tried).filter(|_| self.tried < most) {
+        while let Some(head) = heads.get(self.tried) {
             self.tried = self.tried.saturating_add(1);
             let Some((id, _)) = *head else { continue };
             if self.get(id).is_some() {
@@ -149,10 +142,13 @@ impl Ready {
         }
     }
 
-    /// The name of a process that is not prepared, or whose name has not come yet; see
+    /// The name of a process that is not prepared, or whose name has not been taken yet; see
     /// [`Names::now`].
-    pub fn name_now(&self, pid: i32) -> Option<TaskName> {
-        self.names.now(pid)
+    pub fn name_now(&self, pid: i32, id: Option<RecordId>, status: &Status) -> Option<TaskName> {
+        let place = |id| self.places.iter().position(|p| p.as_ref().is_some_and(|p| p.id == id));
+        let come = id.and_then(|id: RecordId| self.names.take(place(id)?, id.to_bits()));
+        let come = come.filter(|named| named.comm == status.comm).map(|named| named.name);
+        come.or_else(|| self.names.now(pid))
     }
 
     /// The open files of a process, if it is among the next.
@@ -268,12 +264,12 @@ mod tests {
         let (_system, shielded) = registered(&mut registry, &proc, -900);
         let apps = [(); READY].map(|()| registered(&mut registry, &proc, 900));
         let heads = registry.heads(None);
-        assert!(ready.is_behind(&heads, READY));
-        assert!(ready.prepare_one(&heads, READY, &registry, &proc));
+        assert!(ready.is_behind(&heads));
+        assert!(ready.prepare_one(&heads, &registry, &proc));
         assert!(ready.get(apps[0].1).is_some() && ready.get(apps[1].1).is_none());
-        assert!(ready.is_behind(&heads, READY) && !ready.is_behind(&heads, 1));
-        while ready.prepare_one(&heads, READY, &registry, &proc) {}
-        assert!(!ready.is_behind(&heads, READY));
+        assert!(ready.is_behind(&heads));
+        while ready.prepare_one(&heads, &registry, &proc) {}
+        assert!(!ready.is_behind(&heads));
         for (_, id) in &apps[1..] {
             assert_eq!(name_of(&mut ready, *id), "sleep");
         }
@@ -288,31 +284,17 @@ mod tests {
         let (_, first) = apps[0];
         registry.remove(first);
         let heads = registry.heads(None);
-        assert!(ready.is_behind(&heads, READY));
-        while ready.prepare_one(&heads, READY, &registry, &proc) {}
-        assert!(!ready.is_behind(&heads, READY));
+        assert!(ready.is_behind(&heads));
+        while ready.prepare_one(&heads, &registry, &proc) {}
+        assert!(!ready.is_behind(&heads));
         assert!(ready.get(first).is_none());
         assert!(ready.get(spared).is_some() && ready.get(shielded).is_none());
-
-        // While the others may not be read, a new one among them waits.
-        let (_, second) = apps[1];
-        registry.remove(second);
-        let (_last, last) = registered(&mut registry, &proc, 0);
-        let heads = registry.heads(None);
-        assert!(
-            ready.get(apps[2].1).is_some() && heads.iter().flatten().any(|(id, _)| *id == last)
-        );
-        assert!(ready.is_behind(&heads, 1) && !ready.prepare_one(&heads, 1, &registry, &proc));
-        assert!(ready.get(last).is_none() && !ready.is_behind(&heads, 1));
-        assert!(ready.prepare_one(&heads, READY, &registry, &proc) && ready.get(last).is_some());
 
         // With nobody left there is nobody's file to keep.
         registry.retain(|_| false);
         let heads = registry.heads(None);
-        assert!(
-            ready.is_behind(&heads, READY) && !ready.prepare_one(&heads, READY, &registry, &proc)
-        );
-        assert!(ready.places.iter().all(Option::is_none) && !ready.is_behind(&heads, READY));
+        assert!(ready.is_behind(&heads) && !ready.prepare_one(&heads, &registry, &proc));
+        assert!(ready.places.iter().all(Option::is_none) && !ready.is_behind(&heads));
     }
 
     #[test]
@@ -359,7 +341,7 @@ mod tests {
         let mut registry = Registry::with_capacity(1);
         let mut ready = Ready::new(Names::start());
         let (child, id) = registered(&mut registry, &proc, 900);
-        assert!(ready.prepare_one(&registry.heads(None), READY, &registry, &proc));
+        assert!(ready.prepare_one(&registry.heads(None), &registry, &proc));
         assert_eq!(name_of(&mut ready, id), "sleep");
         let prepared = ready.get(id).unwrap();
         let status = prepared.status().unwrap();
@@ -367,7 +349,7 @@ mod tests {
         // It is asked when it moves.
         ready.places[0].as_mut().unwrap().named = None;
         registry.set_adj(id, OomScoreAdj::new(800).unwrap(), MonoTime::ZERO);
-        ready.prepare_one(&registry.heads(None), READY, &registry, &proc);
+        ready.prepare_one(&registry.heads(None), &registry, &proc);
         assert_eq!(name_of(&mut ready, id), "sleep");
         drop(child);
         assert_eq!(ready.get(id).unwrap().status(), Err(ProcError::Gone));
