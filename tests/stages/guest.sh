@@ -107,8 +107,8 @@ memevents_match() {
 # Apps' own groups in the hierarchy that has memory.low; the machine of the stage `host` may have another.
 memory_low_is_given() {
     local log=$logs/memcg.log
-    pocket_adb shell "unset LMKD_STAND_IN_PROPERTIES; PATH=/usr/lib/android/bin:\$PATH LD_LIBRARY_PATH=/usr/lib/android
-        export PATH LD_LIBRARY_PATH
+    pocket_adb shell "unset LMKD_STAND_IN_PROPERTIES; umask 022; TMPDIR=/tmp PATH=/usr/lib/android/bin:\$PATH LD_LIBRARY_PATH=/usr/lib/android
+        export TMPDIR PATH LD_LIBRARY_PATH
         host_memcg --nocapture --test-threads 1 an_apps_group what_is_no_app" >"$log" 2>&1
     cat "$log"
     grep -q 'test result: ok. 2 passed' "$log" && ! grep "^skip " "$log" &&
