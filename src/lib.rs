@@ -35,6 +35,7 @@
 //! behind locks that no system call is made under, with the watchdog atomics only.
 //!
 //! From event to signal nothing allocates, takes a lock across a system call or waits for a client.
+//! The one wait there is, for a name that was not asked for ahead, ends after 2 ms.
 //! A missing kernel feature costs that feature and one log line. Arithmetic on values from outside
 //! saturates: device builds abort on overflow, and an abort of this service reboots the device.
 

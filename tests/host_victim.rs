@@ -123,8 +123,7 @@ fn a_victim_that_something_else_ended_is_told_apart_from_one_that_sigkill_ended(
 
 // ---- nameless ----
 
-/// As if it held the lock of its memory, or its command line were on a page that nobody delivers:
-/// opening a pipe to read waits for a writer.
+/// As if it held the lock of its memory for ever: opening a pipe to read waits for a writer.
 #[test]
 fn one_that_keeps_its_name_from_readers_delays_nobody_and_dies_like_any_other() {
     let apps = ["com.example.mute", "com.example.other"].map(App::start);
@@ -279,22 +278,26 @@ fn unified() -> PathBuf {
     }
 }
 
-#[test]
-fn a_frozen_victim_is_thawed_and_dies_at_once() {
+/// A frozen victim dies at once, and nobody else in its group is let go.
+fn dies_frozen(freezer: impl FnOnce() -> Option<Freezer>) {
     let daemon = eager_daemon(&[], 30_000);
     let mut frozen = App::start("com.example.frozen");
     let mut companion = App::start("com.example.companion");
     let mut client = client_with(&daemon, &[(&frozen, 900)]);
     // Last, so that it is the first to go: frozen apps could not be ended.
-    let Some(freezer) = Freezer::v1("frozen victim") else { return };
+    let Some(freezer) = freezer() else { return };
     freezer.freeze(&[frozen.pid(), companion.pid()]);
     kill_from_now_on(&mut client);
     assert_eq!(frozen.ended_by(), Some(SIGKILL));
     daemon.log.wait_for(1, "Process got killed in ");
     assert_eq!(daemon.log.with("has not exited"), [""; 0]);
-    // Only the victim was.
     assert!(freezer.is_frozen());
     assert!(companion.is_alive());
+}
+
+#[test]
+fn a_frozen_victim_is_thawed_and_dies_at_once() {
+    dies_frozen(|| Freezer::v1("frozen victim"));
 }
 
 #[test]
@@ -339,18 +342,7 @@ fn a_frozen_victim_that_cannot_be_thawed_costs_one_timeout_and_then_the_next_one
 
 #[test]
 fn a_victim_frozen_by_cgroup_v2_dies_of_the_signal_alone() {
-    let daemon = eager_daemon(&[], 30_000);
-    let mut frozen = App::start("com.example.frozen");
-    let mut companion = App::start("com.example.companion");
-    let mut client = client_with(&daemon, &[(&frozen, 900)]);
-    let Some(freezer) = Freezer::v2("victim frozen by cgroup v2") else { return };
-    freezer.freeze(&[frozen.pid(), companion.pid()]);
-    kill_from_now_on(&mut client);
-    assert_eq!(frozen.ended_by(), Some(SIGKILL));
-    daemon.log.wait_for(1, "Process got killed in ");
-    assert_eq!(daemon.log.with("has not exited"), [""; 0]);
-    assert!(freezer.is_frozen());
-    assert!(companion.is_alive());
+    dies_frozen(|| Freezer::v2("victim frozen by cgroup v2"));
 }
 
 // ---- moved ----

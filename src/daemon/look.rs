@@ -1,7 +1,8 @@
 //! One look at memory: trigger to verdict, verdict to victim, victim to SIGKILL.
 //!
 //! Everything from here to the signal is on the way between a pressure event and a kill: no
-//! allocation, no lock across a system call, nobody waited for.
+//! allocation, no lock across a system call, nobody waited for, but for the name of a victim that
+//! nobody has asked for it ahead: that is waited for 2 ms at most ([`crate::processes::Names::now`]).
 
 use super::recording;
 use super::register::may_be_of;

@@ -81,23 +81,19 @@ fn tell(news: &Receiver<News>, mut event_log: EventLog, page: PageSize) {
     }
 }
 
-/// Where the kernel has the main thread, as far as it tells: state, system call with its arguments,
+/// Where the kernel has the main thread, as far as it tells: its state, the system call by its number,
 /// and what it sleeps in (proc(5): `task/TID/stat`, `syscall`, `wchan`).
 fn place_of_the_loop() -> String {
     let pid = std::process::id();
     let read = |name: &str| {
-        let text = std::fs::read_to_string(format!("/proc/self/task/{pid}/{name}"));
-        text.map(|text| text.trim().to_owned()).unwrap_or_default()
+        std::fs::read_to_string(format!("/proc/self/task/{pid}/{name}")).unwrap_or_default()
     };
     let (stat, syscall, wchan) = (read("stat"), read("syscall"), read("wchan"));
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.get(..1)).unwrap_or("?").to_owned();
-    let mut words = syscall.split(' ');
-    let number = words.next().unwrap_or_default();
-    let first =
-        words.next().and_then(|word| i64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
-    let file = first.and_then(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).ok());
-    let file = file.map(|file| format!(" on {}", file.display())).unwrap_or_default();
-    format!("; the loop is in state {state}, system call {number}{file}, at {wchan}")
+    // The name before it may hold blanks.
+    let behind_name = stat.rsplit(") ").next().unwrap_or_default();
+    let first = |text: &str| text.split_whitespace().next().unwrap_or("?").to_owned();
+    let (state, syscall, wchan) = (first(behind_name), first(&syscall), first(&wchan));
+    format!("; the loop is in state {state}, system call {syscall}, at {wchan}")
 }
 
 fn record(victim: &Victim, event_log: &mut EventLog, page: PageSize) {

@@ -10,9 +10,10 @@
 //!
 //! The loop and the watchdog share atomics only. A pidfd belongs to whoever took it out of its slot,
 //! so the watchdog never touches what the loop may free, and the loop takes out whom it kills
-//! itself. Up to its signal the watchdog does nothing that may wait: what is said of the victim was
-//! read when it was prepared, and somebody else says it. The loop arms the timer at most once in 2 s, when it has
-//! something to do; while it waits nobody arms it and the watchdog sleeps.
+//! itself, and whom a client protects, moves or takes back. Up to its signal the watchdog does nothing
+//! that may wait: what is said of the victim was read when it was prepared, and somebody else says
+//! it. The loop arms the timer at most once in 2 s, when it has something to do; while it waits nobody
+//! arms it and the watchdog sleeps.
 
 use super::guard::described;
 use super::guard::Head;

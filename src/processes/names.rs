@@ -1,10 +1,10 @@
 //! Names of processes, read on a thread of their own.
 //!
 //! A name is the beginning of the command line, which is the process's own memory: whoever reads it
-//! takes the lock of that memory and waits until the page is there. A process that is starved while
-//! it holds the lock, or whose page is delivered by a file system in user space or not at all
-//! (userfaultfd), makes the reader wait for as long as it likes. So the loop reads no name: it asks,
-//! and goes on without an answer. What it has instead is the kernel's name of up to 15 bytes.
+//! takes the lock of that memory (mmap_lock) and waits until the page is there. A process that gets
+//! no CPU or waits in reclaim while it holds the lock keeps the reader waiting for as long, and a page
+//! in swap has to be read first. So the loop reads no name: it asks ahead, and where there is no answer
+//! it makes do with the kernel's name of up to 15 bytes, after [`PATIENCE_MS`] at most.
 
 use super::READY;
 use crate::clock::MonoTime;
@@ -77,8 +77,8 @@ pub struct Names {
     last_key: Cell<u64>,
 }
 
-/// A lock that is held for a few instructions and never across a system call, by threads that the
-/// normal class cannot preempt. A panic aborts the process, so poison cannot be met.
+/// A lock that is held for a few instructions and never across a system call, by threads that, where
+/// the real-time class was granted, the normal one cannot preempt. A panic aborts the process, so poison cannot be met.
 fn lock(place: &Mutex<Place>) -> MutexGuard<'_, Place> {
     place.lock().unwrap_or_else(PoisonError::into_inner)
 }

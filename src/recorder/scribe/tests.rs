@@ -46,14 +46,20 @@ fn write(journal: &mut Journal) {
     journal.end_turn();
 }
 
-#[test]
-fn what_is_written_while_one_begins_to_follow_is_told_at_once() {
-    let mut journal = Journal::new(0).unwrap();
-    let mut scribe = scribe(&journal, None);
+/// A scribe that has been asked to tell this operator what comes.
+fn followed(journal: &Journal) -> (Scribe, OwnedFd) {
+    let mut scribe = scribe(journal, None);
     let (operator, ours) = pair();
     scribe.clients[0] = Some(Client::new(ours));
     let request = Request::Follow { history: false };
     rustix::net::send(&operator, &request.encode(), SendFlags::empty()).unwrap();
+    (scribe, operator)
+}
+
+#[test]
+fn what_is_written_while_one_begins_to_follow_is_told_at_once() {
+    let mut journal = Journal::new(0).unwrap();
+    let (mut scribe, operator) = followed(&journal);
     scribe.settle();
     scribe.serve();
     // The request is taken; the loop does not know yet that anybody wants to be told.
@@ -98,11 +104,7 @@ fn an_operator_that_asks_and_does_not_read_is_waited_for_without_spinning() {
 #[test]
 fn the_daemons_end_waits_until_its_last_record_is_told() {
     let mut journal = Journal::new(0).unwrap();
-    let mut scribe = scribe(&journal, None);
-    let (operator, ours) = pair();
-    scribe.clients[0] = Some(Client::new(ours));
-    let request = Request::Follow { history: false };
-    rustix::net::send(&operator, &request.encode(), SendFlags::empty()).unwrap();
+    let (mut scribe, operator) = followed(&journal);
     scribe.serve();
     scribe.settle();
     journal.write(MonoTime::ZERO, &Change::Removed { pid: 7, why: Removal::Asked });
