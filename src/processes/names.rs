@@ -36,7 +36,7 @@ const PATIENCE_MS: u32 = 2;
 const STRANGER: usize = READY;
 
 /// The thread's stack, bytes.
-const STACK: usize = 64 * 1024;
+const STACK: usize = 32 * 1024;
 
 /// A name, and the kernel's name of the process when it was read.
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +173,6 @@ impl Shared {
         // As the loop: on a machine that has no CPU left names are wanted no less. It sleeps for as
         // long as a process keeps it waiting.
         let _ = sched::set_fifo(0, 1);
-        sched::touch_stack::<{ STACK / 4 }>();
         let mut count = [0_u8; 8];
         loop {
             if !matches!(rustix::io::read(&self.asked, &mut count), Ok(_) | Err(Errno::INTR)) {
