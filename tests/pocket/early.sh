@@ -33,6 +33,9 @@ while read -r module; do
     insmod "/lib/modules/$module" || echo "pocket: no $module"
 done </lib/modules/order
 
+# The second disk, where there is one, is the system.
+[ ! -b /dev/vdb ] || mount -t ext4 -o ro /dev/vdb /system || exit 1
+
 ip link set lo up
 ip address add 10.0.2.15/24 dev eth0
 ip link set eth0 up

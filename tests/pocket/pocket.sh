@@ -10,7 +10,8 @@
 #   POCKET_CMDLINE=psi=1    for the kernel
 #   POCKET_PROPS=           properties that it starts with, NAME=VALUE, separated by spaces
 #   POCKET_STOCK=FILE       the daemon of a device that knows nothing of ours: it has the stock daemon's name, and its
-#                           service file too
+#                           service file too. Such a device has /system on a disk, read-only and with verity at first, and
+#                           may be rebooted
 
 # shellcheck source=tests/pocket/debian.sh
 . tests/pocket/debian.sh
@@ -53,7 +54,7 @@ pocket_needs() {
     local cross=()
     [ "$pocket_arch" = amd64 ] || cross=(gcc-aarch64-linux-gnu=aarch64-linux-gnu-gcc
         libc6-dev-arm64-cross=/usr/aarch64-linux-gnu/lib/libc.a qemu-system-arm="$pocket_qemu")
-    need_packages "$1" qemu-system-x86=qemu-system-x86_64 cpio=cpio binutils=readelf xz-utils=xz "${cross[@]}"
+    need_packages "$1" qemu-system-x86=qemu-system-x86_64 cpio=cpio binutils=readelf xz-utils=xz e2fsprogs=mke2fs "${cross[@]}"
 }
 
 # pocket_cargo ARGUMENTS...: cargo for the device. What it builds is static (.cargo/config.toml), so it needs no libc of
@@ -130,6 +131,8 @@ pocket_sweep() {
 pocket_prepare() {
     pocket_describe || return
     mkdir -p "$POCKET_DIR"
+    # As init has it: a service file that others may write to is skipped.
+    umask 022
     # One process at a time downloads.
     (
         flock 9
@@ -154,7 +157,7 @@ pocket_prepare() {
     cp tests/pocket/early.sh "$root/early.sh"
     cp tests/pocket/init.rc "$root/system/etc/init/hw/init.rc"
     cp "$pocket_built/examples/pocket" "$root/system/bin/pocket"
-    for tool in getprop setprop start stop logd logcat bpfloader; do
+    for tool in getprop setprop start stop reboot remount logd logcat bpfloader; do
         ln -s pocket "$root/system/bin/$tool"
     done
     ln -s /system/bin/pocket "$root/init"
@@ -175,6 +178,11 @@ pocket_prepare() {
         mkdir -p "$(dirname "$root${pair#*=}")"
         cp "${pair%%=*}" "$root${pair#*=}" || return
     done
+    if [ -n "$POCKET_STOCK" ]; then
+        # What init itself is has to be in the initramfs too; the rest is under the disk and not seen.
+        : >"$root/system/.verity"
+        mke2fs -q -t ext4 -d "$root/system" "$pocket_run/system" 64M || return
+    fi
     (cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$pocket_run/base.gz"
 }
 
@@ -237,28 +245,32 @@ pocket_boot() {
 pocket_initrd() {
     local properties=$pocket_run/properties property
     rm -rf "$properties"
-    mkdir -p "$properties/system"
+    mkdir -p "$properties"
     for property in $POCKET_PROPS; do
         echo "$property"
-    done >"$properties/system/build.prop"
+    done >"$properties/default.prop"
     (cd "$properties" && find . | cpio --quiet -o -H newc | gzip -1) >"$properties.gz"
     cat "$pocket_run/base.gz" "$properties.gz" >"$pocket_run/initrd.gz"
 }
 
 pocket_boot_once() {
-    local console=$1 vmlinuz port deadline=$((SECONDS + POCKET_BOOT_SECONDS))
+    local console=$1 vmlinuz port deadline=$((SECONDS + POCKET_BOOT_SECONDS)) panic=-1 disks=(-no-reboot)
     vmlinuz=$(find "$pocket_kernel" -name 'vmlinuz*' -type f | head -n 1)
     # Whether a port is free is known once it is bound: QEMU and adb end at once if it is not, and the boot is tried
     # again with others.
     port=$((20000 + RANDOM % 10000))
     export ANDROID_ADB_SERVER_PORT=$((30000 + RANDOM % 2000)) ANDROID_SERIAL=127.0.0.1:$port
+    if [ -e "$pocket_run/system" ]; then
+        # A panic then waits for the deadline: it must not pass for a reboot.
+        panic=0 disks=(-drive "file=$pocket_run/system,format=raw,if=none,id=system" -device "virtio-blk-pci,drive=system")
+    fi
     : >"$console"
     timeout -k 5 "$POCKET_LIFE_SECONDS" "$pocket_qemu" "${pocket_machine[@]}" \
-        -accel tcg,thread=multi -cpu "$pocket_cpu" -m "${POCKET_MEMORY:-$pocket_memory}" -smp 2 -no-reboot \
+        -accel tcg,thread=multi -cpu "$pocket_cpu" -m "${POCKET_MEMORY:-$pocket_memory}" -smp 2 \
         -display none -monitor none -serial "file:$console" \
         -kernel "$vmlinuz" -initrd "$pocket_run/initrd.gz" \
-        -append "console=$pocket_console quiet panic=-1 $POCKET_CMDLINE" \
-        -drive "file=$POCKET_DIR/disk,format=raw,if=none,id=disk,readonly=on" -device virtio-blk-pci,drive=disk \
+        -append "console=$pocket_console quiet panic=$panic $POCKET_CMDLINE" \
+        -drive "file=$POCKET_DIR/disk,format=raw,if=none,id=disk,readonly=on" -device virtio-blk-pci,drive=disk "${disks[@]}" \
         -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$port-10.0.2.15:5555" \
         -device virtio-net-pci,netdev=net,romfile= </dev/null 2>"$console.qemu" 9>&- &
     pocket_pid=$!

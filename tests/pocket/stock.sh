@@ -18,9 +18,27 @@ as_before() {
     diff <(echo "$1") <(device_state)
 }
 
+# The way with a service file: the suite reboots into the changed system, and from it into the old one.
+installs_beside_by_reboot() {
+    local before log=$logs/beside.log ours boot
+    before=$(device_state) boot=$(boot_id)
+    ours=$(sha256sum <"$pocket_built/lmkd")
+    timeout 300 target/debug/examples/suite --daemon "$pocket_built/lmkd" \
+        --out "$logs/stock" --actor "$pocket_built/examples/actor" --only batch \
+        --then 'adb shell "sha256sum </proc/\$(getprop init.svc_debug_pid.lmkd)/exe; ls /system/bin/lmkd* /system/etc/init
+            cat /proc/sys/kernel/random/boot_id"' >"$log" 2>&1
+    cat "$log"
+    grep -q '^pass batch' "$log" && grep -qF "$ours" "$log" && grep -q lmkd_rs.rc "$log" &&
+        ! grep -qF "$boot" "$log" && [ "$(boot_id)" != "$boot" ] && as_before "$before"
+}
+
+boot_id() {
+    pocket_adb shell cat /proc/sys/kernel/random/boot_id
+}
+
 # replace OPTION...: the suite, with this daemon in the place of the device's own.
 replace() {
-    timeout 120 target/debug/examples/suite --replace --daemon "$pocket_built/lmkd" --out "$logs/stock" "$@"
+    timeout 180 target/debug/examples/suite --replace --daemon "$pocket_built/lmkd" --out "$logs/stock" "$@"
 }
 
 # The daemon under test ran while the scenario did, and is gone with all else afterwards.
@@ -65,6 +83,7 @@ stock_checks() {
             check "suite: puts the stock daemon back" puts_the_stock_daemon_back
             check "suite: puts it back when it is interrupted" puts_it_back_when_interrupted
             check "suite: puts it back after an error" puts_it_back_after_an_error
+            check "suite: installs beside the stock daemon, by reboot, and puts it back" installs_beside_by_reboot
         else
             report fail "suite: the device with a stock daemon did not boot"
         fi

@@ -68,8 +68,6 @@ impl Installation {
 
     fn install(&mut self, daemon: &Path, rc: &Path, replace: bool) -> Result<()> {
         let device = self.device.clone();
-        // Else crashes of a daemon under test would reboot the device.
-        device.set_property("init.svc_debug.no_fatal.lmkd", "true")?;
         let path = if replace { STOCK } else { BESIDE };
         remount(&device)?;
         let known = replace || device.holds(&format!("test -e {RC}"));
@@ -81,9 +79,13 @@ impl Installation {
         if !known {
             // Init reads service files at boot only.
             self.put(rc, RC)?;
+            // Init skips a file that others may write to.
+            device.shell(&format!("chmod 644 {RC}"))?;
             self.reboot = true;
             reboot(&device)?;
         }
+        // Else crashes of a daemon under test would reboot the device. A reboot forgets it.
+        device.set_property("init.svc_debug.no_fatal.lmkd", "true")?;
         restart(&device)
     }
 
@@ -117,6 +119,12 @@ impl Installation {
 impl Drop for Installation {
     fn drop(&mut self) {
         crate::interrupt::put_off();
+        // After a reboot it is read-only again.
+        if !self.replaced.is_empty() {
+            if let Err(error) = remount(&self.device) {
+                eprintln!("/system cannot be put back: {error:#}");
+            }
+        }
         for Replaced { path, saved } in std::mem::take(&mut self.replaced) {
             if let Err(error) = self.put_back(path, saved.as_ref()) {
                 eprintln!("{path} is not as it was: {error:#}");
@@ -153,12 +161,18 @@ fn remount(device: &Device) -> Result<()> {
 fn reboot(device: &Device) -> Result<()> {
     let id = "cat /proc/sys/kernel/random/boot_id";
     let before = device.shell(id)?.trim().to_owned();
-    device.adb(&["reboot"])?;
+    // The device's own command, as `adb reboot` does nothing where adbd has no properties. It may end with the
+    // connection.
+    let asked = device.shell("sync; /system/bin/reboot");
     let booted = format!("test \"$({id})\" != {before} && {BOOTED}");
-    device.wait_for("the boot", BOOT_LIMIT, || {
+    let done = device.wait_for("the boot", BOOT_LIMIT, || {
         device.reconnect();
         device.holds(&booted)
-    })?;
+    });
+    if let (Err(boot), Err(asked)) = (&done, asked) {
+        bail!("{boot:#}; reboot said: {asked:#}");
+    }
+    done?;
     device.root()
 }
 

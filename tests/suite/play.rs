@@ -211,12 +211,12 @@ fn one(
     let logged = LogMark::new(device)?;
     let mut run = Run::new(device, &mut remote, guard, pid.unwrap_or(0))?;
     let done = (scenario.script)(&mut run);
-    let Run { mut checks, notes, mark, pid, restarted, .. } = run;
+    let events = run.collect()?;
+    let Run { mut checks, notes, pid, restarted, .. } = run;
     let script = done.as_ref().map_or_else(|error| format!("{error:#}"), |()| String::new());
     checks.insert(0, Check { name: "the script ran to its end", ok: done.is_ok(), detail: script });
     // Before the stage is cleared, so that what it costs the daemon is not counted.
     let spent = (pid > 0).then(|| look(&mut remote, pid).ok()).flatten();
-    let events = remote.since(mark);
     let (after, answer) = clear(&mut remote, guard, pid);
     if guard == Guard::Lmkd {
         let traced = hello["trace"].as_str().unwrap_or("no hello");

@@ -113,6 +113,8 @@ pub struct Run<'a> {
 const QUIET_US: u64 = 1_000_000;
 /// The consequences get no longer than this.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// The same at a scenario's end, where they have been waited for already.
+const COLLECT_LIMIT: Duration = Duration::from_secs(3);
 
 impl<'a> Run<'a> {
     /// Begins with an empty stage.
@@ -223,15 +225,28 @@ impl<'a> Run<'a> {
     /// follows. What does not come in time is the judge's concern.
     fn settle(&self) -> Result<()> {
         let start = std::time::Instant::now();
-        while start.elapsed() < SETTLE_LIMIT && !self.is_settled() {
+        while start.elapsed() < SETTLE_LIMIT && !self.is_settled(&self.remote.since(self.mark)) {
             interrupt::check()?;
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(())
     }
 
-    fn is_settled(&self) -> bool {
-        let events = self.remote.since(self.mark);
+    /// The events to judge: those so far, with the consequences of every SIGKILL among them. One that comes as they are
+    /// taken is waited for as well.
+    pub fn collect(&self) -> Result<Vec<Value>> {
+        let start = std::time::Instant::now();
+        loop {
+            let events = self.remote.since(self.mark);
+            if self.is_settled(&events) || start.elapsed() > COLLECT_LIMIT {
+                return Ok(events);
+            }
+            interrupt::check()?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn is_settled(&self, events: &[Value]) -> bool {
         let now = events.iter().filter_map(|event| event["us"].as_u64()).max().unwrap_or(0);
         let stop = events.iter().rfind(|event| is(event, "grown"));
         let mut last = stop.and_then(|event| event["us"].as_u64()).unwrap_or(0);

@@ -30,7 +30,9 @@ use std::time::Instant;
 /// This program under its other names.
 const SELF: &str = "/system/bin/pocket";
 /// Properties that the device begins with.
-const DEFAULTS: &str = "/system/build.prop";
+const DEFAULTS: &str = "/default.prop";
+/// Set to `reboot` or `reboot,WHY` it has the device start anew.
+const POWER: &str = "sys.powerctl";
 /// A critical service that crashes more often than this within the window reboots a device.
 const CRASHES: u32 = 4;
 const CRASH_WINDOW: Duration = Duration::from_secs(4 * 60);
@@ -241,12 +243,21 @@ impl Init {
     /// A property is to be set from outside; those under `ctl.` are requests.
     fn asked(&mut self, name: &str, value: &str) -> Result<()> {
         match name.strip_prefix("ctl.") {
+            None if name == POWER => self.reboot(value),
             None => self.set(name, value),
             Some("start") => self.start(self.index(value)?),
             Some("stop") => self.stop(self.index(value)?),
             Some("restart") => self.restart(self.index(value)?),
             Some(_) => anyhow::bail!("'{name}' is no request known here"),
         }
+    }
+
+    /// What is mounted is written first; nobody is asked to end.
+    fn reboot(&self, value: &str) -> Result<()> {
+        let what = value.split(',').next();
+        ensure!(what == Some("reboot"), "'{value}' is nothing that {POWER} does here");
+        println!("init: {value}");
+        self.spawn(&["/bin/busybox", "reboot", "-f"].map(str::to_owned)).map(drop)
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {

@@ -15,6 +15,7 @@ mod logd;
 mod properties;
 mod property_tools;
 mod rc;
+mod remount;
 mod service;
 
 use anyhow::bail;
@@ -46,6 +47,8 @@ fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
         "bpfloader" => bpfloader::run()?,
         "getprop" => property_tools::getprop(arguments)?,
         "setprop" => property_tools::setprop(arguments)?,
+        "reboot" => property_tools::reboot(arguments)?,
+        "remount" => remount::run(arguments)?,
         "start" => property_tools::control("start", arguments)?,
         "stop" => property_tools::control("stop", arguments)?,
         _ => bail!("no such tool"),

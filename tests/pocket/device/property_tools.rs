@@ -1,4 +1,4 @@
-//! getprop, setprop, start, stop.
+//! getprop, setprop, start, stop, reboot.
 
 use crate::properties::DIRECTORY;
 use crate::properties::SERVICE;
@@ -47,6 +47,11 @@ pub fn setprop(arguments: &[String]) -> Result<()> {
 pub fn control(what: &str, services: &[String]) -> Result<()> {
     ensure!(!services.is_empty(), "usage: {what} SERVICE...");
     services.iter().try_for_each(|service| set(&format!("ctl.{what}"), service))
+}
+
+/// `reboot [WHY]`
+pub fn reboot(arguments: &[String]) -> Result<()> {
+    set("sys.powerctl", &format!("reboot,{}", arguments.first().map_or("shell", String::as_str)))
 }
 
 fn read(name: &str) -> Option<String> {

@@ -6,6 +6,7 @@ use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -31,6 +32,11 @@ impl Configuration {
         files.sort();
         let mut all = Self::default();
         for path in std::iter::once(Path::new(FIRST)).chain(files.iter().map(PathBuf::as_path)) {
+            let mode = fs::metadata(path).with_context(|| path.display().to_string())?.mode();
+            if mode & 0o022 != 0 {
+                println!("init: {}: skipped, others may write to it", path.display());
+                continue;
+            }
             let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
             all.add(&path.display().to_string(), &text)?;
         }
