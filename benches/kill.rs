@@ -256,7 +256,8 @@ fn kill_some(
 ) -> String {
     // At or below 200 the heaviest goes first.
     let adj = if heaviest { 100 } else { 900 };
-    let replace = sleepers.0.len() < kills;
+    // As many are killed as twice that and one, if the dead are not replaced.
+    let replace = sleepers.0.len() <= kills * 2;
     let mut client = daemon.connect();
     client.set_timeout(Some(Duration::from_secs(120))).unwrap();
     client.subscribe(Event::Kill).unwrap();

@@ -169,6 +169,28 @@ fn one_that_is_absent_is_said_to_be_and_the_others_are_waited_for() {
 }
 
 #[test]
+fn a_threads_id_is_no_process_and_the_others_are_waited_for() {
+    let mut app = Sleeper::start();
+    std::thread::scope(|scope| {
+        let thread = || rustix::thread::gettid().as_raw_nonzero().to_string();
+        let (told, id) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            told.send(thread()).unwrap();
+            let _ = wait.recv();
+        });
+        let thread = id.recv().unwrap();
+        let lmkctl = waiting(&[&thread, &app.pid()], 1);
+        app.end();
+        let (code, out, _) = ended(lmkctl.wait_with_output().unwrap());
+        drop(done);
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!((code, lines.len()), (127, 2), "{out}");
+        assert_eq!(lines[0], format!("{thread}: a thread, not a process"));
+    });
+}
+
+#[test]
 fn of_several_the_first_status_that_is_not_0_counts() {
     let spawn =
         || Command::new("sh").args(["-c", "read code; exit $code"]).stdin(Stdio::piped()).spawn();
@@ -322,7 +344,11 @@ fn a_kill_is_streamed_and_explained_and_so_is_the_recording_of_it() {
     assert_eq!(next("level")["level"], "critical");
     let kill = next("kill");
     assert_eq!((&kill["pid"], &kill["reason"]), (&pid.into(), &"NOT_RESPONDING".into()));
-    assert_eq!(next("fate")["pid"], pid);
+    let (exited, told) = (next("fate"), next("fate"));
+    assert_eq!((&exited["pid"], &exited["step"]), (&pid.into(), &"exited".into()));
+    assert_eq!(exited["signal"], Value::Null);
+    // Or `untold`, by a kernel older than 6.15.
+    assert_eq!(told["signal"] == 9, told["step"] == "proven", "{told}");
     events.kill().unwrap();
     events.wait().unwrap();
 

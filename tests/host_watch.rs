@@ -211,6 +211,22 @@ fn a_kill_appears_as_it_happens_unless_the_screen_is_held_and_is_explained() {
 }
 
 #[test]
+fn keys_are_heard_while_the_daemon_does_not_answer() {
+    let daemon = Daemon::start(&[]);
+    let mut terminal = Terminal::open(&daemon, 100);
+    terminal.until_shown("kills 0");
+    daemon.while_stopped(|| {
+        let head = |screen: &str| screen.lines().next().map(str::to_owned);
+        let first = head(&terminal.last_screen());
+        // The time goes on, and with it the questions.
+        terminal.until("a later second", |screen| head(screen) != first);
+        terminal.press("w");
+        terminal.until_shown("What keeps each rule from killing now:");
+        terminal.leave();
+    });
+}
+
+#[test]
 fn what_is_no_terminal_and_what_is_no_daemon_is_said_to_be_none() {
     let daemon = Daemon::start(&[]);
     let (code, _, error) = run(&["watch", &format!("--socket={}", daemon.socket.display())]);

@@ -23,6 +23,7 @@ use lmkd::recorder::Step;
 use lmkd::recorder::Tried;
 use lmkd::units::PageSize;
 use lmkd::units::Pages;
+use rustix::process::Signal;
 use serde_json::json;
 use serde_json::Value;
 
@@ -140,6 +141,7 @@ pub fn fate(fate: &Fate, at: MonoTime, clock: &Clock) -> Value {
     let (status, signal) = match fate.step {
         Step::Otherwise(Exit::Status(status)) => (Some(status), None),
         Step::Otherwise(Exit::Signal(signal)) => (None, Some(signal)),
+        Step::Proven => (None, Some(Signal::KILL.as_raw())),
         _ => (None, None),
     };
     json!({

@@ -56,13 +56,18 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
         client.copy_to(request, out, Some(io::stdout().as_fd()))??;
         return Ok(0);
     }
-    let mut file = File::create(path).with_context(|| path.display().to_string())?;
-    let written = match client.copy_to(request, &mut file, None) {
-        Ok(written) => written,
+    let named = || path.display().to_string();
+    if !follow {
+        // What is in the file stays until there is something to put in its place.
+        let mut whole = Vec::new();
+        client.copy_to(request, &mut whole, None)??;
+        std::fs::write(path, whole).with_context(named)?;
+        return Ok(0);
+    }
+    let mut file = File::create(path).with_context(named)?;
+    match client.copy_to(request, &mut file, None) {
         // Whatever came is whole.
-        Err(ClientError::Closed) if follow => Ok(0),
-        Err(error) => return Err(error.into()),
-    };
-    written.with_context(|| path.display().to_string())?;
-    Ok(0)
+        Err(ClientError::Closed) => Ok(0),
+        written => written?.with_context(named).map(|_| 0),
+    }
 }

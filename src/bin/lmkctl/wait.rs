@@ -100,10 +100,10 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
     let pids = arguments.get_many::<i32>("pid").into_iter().flatten();
     for &pid in pids.filter(|pid| named.insert(**pid)) {
         match Process::open(pid)? {
-            Some(process) => waiting.push(process),
-            None => {
+            Ok(process) => waiting.push(process),
+            Err(absent) => {
                 status = NO_SUCH_PROCESS;
-                told.absent(pid)?;
+                told.absent(pid, absent)?;
             }
         }
     }
@@ -157,20 +157,18 @@ struct Process {
 }
 
 impl Process {
-    /// None if there is no such process.
-    fn open(pid: i32) -> anyhow::Result<Option<Self>> {
+    /// What is said instead if there is no such process.
+    fn open(pid: i32) -> anyhow::Result<Result<Self, &'static str>> {
         let pidfd = match PidFd::open(pid) {
             Ok(pidfd) => pidfd,
-            Err(Errno::SRCH) => return Ok(None),
-            Err(error @ (Errno::INVAL | Errno::NOENT)) => {
-                return Err(error).with_context(|| format!("{pid} is a thread, not a process"))
-            }
+            Err(Errno::SRCH) => return Ok(Err("no such process")),
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(Err("a thread, not a process")),
             Err(Errno::NOSYS) => bail!("this kernel has no pidfd_open(2); Linux 5.3 and newer do"),
             Err(error) => return Err(error).with_context(|| format!("process {pid}")),
         };
         let name = ProcDir::open(Path::new("/proc")).ok().and_then(|proc| proc.name(pid).ok());
         let name = name.map(|name| name.to_string()).unwrap_or_default();
-        Ok(Some(Self { pid, name, pidfd, exited: None, reaped: false }))
+        Ok(Ok(Self { pid, name, pidfd, exited: None, reaped: false }))
     }
 
     /// Until when to wait for its parent, if it has exited.
@@ -244,12 +242,12 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    fn absent(&mut self, pid: i32) -> std::io::Result<()> {
+    fn absent(&mut self, pid: i32, what: &str) -> std::io::Result<()> {
         match self.json {
             true => self.line(&json!({
                 "schema": SCHEMA, "event": "no_such_process", "pid": pid,
             })),
-            false => self.line(&format_args!("{pid}: no such process")),
+            false => self.line(&format_args!("{pid}: {what}")),
         }
     }
 

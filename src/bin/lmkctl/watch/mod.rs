@@ -82,6 +82,8 @@ struct Watch {
     stream: Client,
     /// Is asked how things stand.
     state: Client,
+    /// When it was asked, while it has not answered in full.
+    asked: Option<Instant>,
     history: History,
     levels: Levels,
     choice: Choice,
@@ -97,15 +99,23 @@ impl Watch {
         let state = input::connect(arguments)?;
         let history = input::begin(&stream)?;
         stream.request(Request::Follow { history: true })?;
-        Ok(Self {
+        let mut watch = Self {
             stream,
             state,
+            asked: None,
             history,
             levels: Levels::default(),
             choice: Choice { every_ms, ..Choice::default() },
             held_back: VecDeque::new(),
             now: MonoTime::now(),
-        })
+        };
+        // Here no key is needed to leave: the terminal is not taken yet.
+        watch.ask()?;
+        while let Some(entry) = watch.state.next(Some(PATIENCE))? {
+            watch.history.take(entry);
+        }
+        watch.asked = None;
+        Ok(watch)
     }
 
     fn run(&mut self, screen: &Screen) -> anyhow::Result<()> {
@@ -123,10 +133,13 @@ impl Watch {
             let size = screen.size();
             let lines = view::lines(&mut self.choice, &self.history, &self.levels, self.now, size);
             screen.show(&lines)?;
-            let woken = screen.wait(self.stream.as_fd(), due.saturating_duration_since(now))?;
+            let until = self.asked.map_or(due, |asked| due.min(asked + PATIENCE));
+            let clients = [self.stream.as_fd(), self.state.as_fd()];
+            let woken = screen.wait(clients, until.saturating_duration_since(now))?;
             if woken.readable {
                 self.listen()?;
             }
+            self.answered()?;
             for key in woken.keys {
                 match key {
                     Key::Leave | Key::Char('q') => return Ok(()),
@@ -162,16 +175,31 @@ impl Watch {
         (self.choice.page, self.choice.scrolled) = (page, 0);
     }
 
-    /// Takes the state, unless the screen is held.
+    /// Asks for the state, unless the screen is held. The answer is waited for beside the keys: a daemon that is
+    /// stuck must not make this deaf.
     fn ask(&mut self) -> Result<(), ClientError> {
-        if self.choice.held {
+        if self.choice.held || self.asked.is_some() {
             return Ok(());
         }
         self.state.request(Request::Status)?;
-        while let Some(entry) = self.state.next(Some(PATIENCE))? {
-            self.history.take(entry);
-        }
+        self.asked = Some(Instant::now());
         Ok(())
+    }
+
+    /// Takes what has come of the state.
+    fn answered(&mut self) -> Result<(), ClientError> {
+        let Some(asked) = self.asked else { return Ok(()) };
+        loop {
+            match self.state.next(Some(Duration::ZERO)) {
+                Ok(Some(entry)) => self.history.take(entry),
+                Ok(None) => {
+                    self.asked = None;
+                    return Ok(());
+                }
+                Err(ClientError::Late) if asked.elapsed() < PATIENCE => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn take(&mut self, entry: Entry) {

@@ -33,7 +33,7 @@ pub enum Key {
 pub struct Woken {
     /// Keys that were pressed, the first first.
     pub keys: Vec<Key>,
-    /// The other descriptor is readable.
+    /// One of the other descriptors is readable.
     pub readable: bool,
 }
 
@@ -96,12 +96,14 @@ impl Screen {
         write(&text)
     }
 
-    /// Waits for a key, for `other`, or until the time is up.
-    pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<Woken> {
+    /// Waits for a key, for one of the others, or until the time is up.
+    pub fn wait(&self, others: [BorrowedFd<'_>; 2], timeout: Duration) -> io::Result<Woken> {
+        let [one, other] = others.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN));
         let mut fds = [
             PollFd::new(&self.stdin, PollFlags::IN),
             PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::from_borrowed_fd(other, PollFlags::IN),
+            one,
+            other,
         ];
         let timeout = Timespec::try_from(timeout).ok();
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
@@ -109,8 +111,8 @@ impl Screen {
             Err(Errno::INTR) => return Ok(Woken::default()),
             Err(error) => return Err(error.into()),
         }
-        let [keys, signals, other] = fds.map(|fd| !fd.revents().is_empty());
-        let mut woken = Woken { keys: Vec::new(), readable: other };
+        let [keys, signals, one, other] = fds.map(|fd| !fd.revents().is_empty());
+        let mut woken = Woken { keys: Vec::new(), readable: one || other };
         if keys {
             woken.keys = self.keys()?;
         }
