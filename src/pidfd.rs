@@ -1,6 +1,7 @@
 //! A process as a pidfd: the one name that no other process can ever get.
 
 use crate::sys;
+use rustix::event::EventfdFlags;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
@@ -10,6 +11,7 @@ use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 /// A process, from the moment this was opened and for good.
 #[derive(Debug)]
@@ -112,13 +114,13 @@ impl PidFd {
     /// one (Linux 6.9): the inode of pidfs.
     #[must_use]
     pub fn inode(&self) -> Option<NonZeroU64> {
-        const PIDFS: u32 = 0x5049_4446;
-        let of = rustix::fs::fstatfs(&self.0).ok()?.f_type;
-        // Before, all pidfds were of one inode.
-        if i128::from(of) != i128::from(PIDFS) {
+        let own = rustix::fs::fstat(&self.0).ok()?;
+        // Before, all pidfds were of one inode of the file system that eventfds are of. Which one a
+        // descriptor is of is not asked with fstatfs(2): SELinux has no label for either.
+        if i128::from(own.st_dev) == anonymous()? {
             return None;
         }
-        NonZeroU64::new(rustix::fs::fstat(&self.0).ok()?.st_ino)
+        NonZeroU64::new(own.st_ino)
     }
 
     /// A second descriptor of the same process, for another thread.
@@ -146,6 +148,17 @@ impl PidFd {
     pub fn mrelease(&self) -> Result<(), Errno> {
         sys::pidfd::process_mrelease(self.0.as_fd())
     }
+}
+
+/// The device number of the kernel's file system of anonymous inodes.
+fn anonymous() -> Option<i128> {
+    static DEVICE: OnceLock<i128> = OnceLock::new();
+    if let Some(device) = DEVICE.get() {
+        return Some(*device);
+    }
+    let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).ok()?;
+    let device = i128::from(rustix::fs::fstat(&event).ok()?.st_dev);
+    Some(*DEVICE.get_or_init(|| device))
 }
 
 impl From<OwnedFd> for PidFd {

@@ -219,7 +219,7 @@ impl Guard {
         let rest = raise::raise_leader(Threads::In(&self.proc), pid, 1);
         let raised = MonoTime::now();
         if let Err(errno) = pidfd.kill() {
-            rest.undo();
+            rest.undo(None);
             return Err(refused(errno));
         }
         let signalled = MonoTime::now();

@@ -232,7 +232,7 @@ impl Killer {
         moments.raised = MonoTime::now();
         if let Err(errno) = pidfd.kill() {
             // Reaped since it was asked: then the one that was raised may be another by that id.
-            rest.undo();
+            rest.undo(victim.stat.as_ref().filter(|_| errno != Errno::SRCH));
             return Err((pidfd, refused(errno)));
         }
         moments.signalled = MonoTime::now();

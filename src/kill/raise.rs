@@ -6,12 +6,14 @@
 //! may be hundreds; their list is opened before it, as nothing is opened of a dying process.
 //!
 //! The kernel takes ids here, and an id may have passed to somebody else in between: whoever turns
-//! out not to be the victim's is put back where it was.
+//! out not to be the victim's does not stay raised. Nobody is asked for the class that it had: for
+//! that SELinux wants `process:getsched`, which Android's policy does not give to lmkd, nor
+//! `process:signull`, by which a thread's process could be asked. A victim's is in its `stat`;
+//! another gets the normal class at nice 0, with which processes begin.
 
 use crate::kernel::process::ProcDir;
+use crate::kernel::process::Stat;
 use crate::sys::sched;
-use crate::sys::sched::SchedAttr;
-use crate::sys::signal;
 use std::os::fd::OwnedFd;
 
 /// Threads beyond this many are left as they are.
@@ -32,7 +34,6 @@ pub enum Threads<'a> {
 #[derive(Debug)]
 pub struct Rest<'a> {
     leader: i32,
-    before: Option<SchedAttr>,
     list: List<'a>,
 }
 
@@ -51,9 +52,8 @@ pub fn raise_leader(list: Threads<'_>, pid: i32, threads: u32) -> Rest<'_> {
         Threads::Held(list) => List::Held(list),
         Threads::In(proc) => proc.open_threads(pid).map_or(List::None, List::Opened),
     };
-    let before = sched::attr(pid).ok();
     raise_thread(pid);
-    Rest { leader: pid, before, list }
+    Rest { leader: pid, list }
 }
 
 impl Rest<'_> {
@@ -70,35 +70,36 @@ impl Rest<'_> {
         let _ = ProcDir::held_threads(list, |tid| {
             seen = seen.saturating_add(1);
             if tid != self.leader {
-                raised = raised.saturating_add(usize::from(raise_thread_of(self.leader, tid)));
+                raised = raised.saturating_add(usize::from(raise_thread_of(list, tid)));
             }
             seen < MOST_THREADS
         });
         raised
     }
 
-    /// Takes it back: the leader's id was another's by then, or it was not killed.
-    pub fn undo(self) {
-        put_back(self.leader, self.before);
+    /// Takes it back. `before` is the leader as it was, if it was not killed; None if its id was
+    /// another's by then.
+    pub fn undo(self, before: Option<&Stat>) {
+        put_back(self.leader, before);
     }
 }
 
-/// Raises a thread unless it turns out to be none of this process.
-fn raise_thread_of(leader: i32, tid: i32) -> bool {
-    let before = sched::attr(tid).ok();
+/// Raises a thread of this list unless it turns out to be none.
+fn raise_thread_of(list: &OwnedFd, tid: i32) -> bool {
     let raised = raise_thread(tid);
-    if raised && !signal::is_thread_of(leader, tid) {
-        put_back(tid, before);
+    if raised && !ProcDir::held_thread(list, tid) {
+        put_back(tid, None);
         return false;
     }
     raised
 }
 
-fn put_back(tid: i32, before: Option<SchedAttr>) {
-    if let Some(before) = before {
-        // Nobody has the id, or it is not ours to change.
-        let _ = sched::set_attr(tid, before);
-    }
+fn put_back(tid: i32, before: Option<&Stat>) {
+    // Nobody has the id, or it is not ours to change.
+    let _ = match before {
+        Some(stat) => sched::set_class(tid, stat.policy, stat.rt_priority, stat.nice),
+        None => sched::set_normal_at(tid, 0),
+    };
 }
 
 /// Raises one thread. Whether anything could be done for it.
@@ -124,7 +125,7 @@ mod tests {
         /// A process that asked for little: others need no right to raise it from there, but to
         /// put it back they need one that only root has.
         fn start(program: &str, args: &[&str]) -> Self {
-            let args = [&["--other", "0", "nice", "-n", "7", program], args].concat();
+            let args = [&["-o", "0", "nice", "-n", "7", program], args].concat();
             Self(Held::start(Command::new("chrt").args(args)))
         }
 
@@ -143,7 +144,9 @@ mod tests {
             return None;
         }
         let idler = Idler::start("sleep", &["600"]);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while !idler.is_called(proc, b"sleep") {
+            assert!(std::time::Instant::now() < end, "chrt does not run sleep");
             std::thread::yield_now();
         }
         Some(idler)
@@ -153,23 +156,32 @@ mod tests {
     fn a_leader_that_was_not_killed_is_put_back() {
         let proc = ProcDir::open(Path::new("/proc")).unwrap();
         let Some(sleeper) = sleeper(&proc) else { return };
-        let before = sched::attr(sleeper.pid()).unwrap();
-        assert_ne!(before.nice, -20);
+        let nice = || proc.stat(sleeper.pid()).unwrap().nice;
+        let before = proc.stat(sleeper.pid()).unwrap();
+        assert_eq!((before.policy, before.nice), (0, 7));
         let rest = raise_leader(Threads::In(&proc), sleeper.pid(), 1);
-        assert_eq!(sched::attr(sleeper.pid()).unwrap().nice, -20);
-        rest.undo();
-        assert_eq!(sched::attr(sleeper.pid()), Ok(before));
+        assert_eq!(nice(), -20);
+        rest.undo(Some(&before));
+        assert_eq!(nice(), 7);
     }
 
     #[test]
-    fn a_thread_that_is_not_the_victims_is_put_back() {
+    fn whoever_has_the_leaders_id_by_then_begins_anew() {
+        let proc = ProcDir::open(Path::new("/proc")).unwrap();
+        let Some(sleeper) = sleeper(&proc) else { return };
+        raise_leader(Threads::In(&proc), sleeper.pid(), 1).undo(None);
+        assert_eq!(proc.stat(sleeper.pid()).unwrap().nice, 0);
+    }
+
+    #[test]
+    fn a_thread_that_is_not_on_the_victims_list_does_not_stay_raised() {
         let proc = ProcDir::open(Path::new("/proc")).unwrap();
         let Some(sleeper) = sleeper(&proc) else { return };
         let Some(other) = self::sleeper(&proc) else { return };
-        let list = proc.open_threads(other.pid()).unwrap();
-        let before = sched::attr(other.pid());
-        let rest = raise_leader(Threads::Held(&list), sleeper.pid(), 2);
-        assert_eq!(rest.raise(), 0);
-        assert_eq!(sched::attr(other.pid()), before);
+        let list = proc.open_threads(sleeper.pid()).unwrap();
+        assert!(!raise_thread_of(&list, other.pid()));
+        assert_eq!(proc.stat(other.pid()).unwrap().nice, 0);
+        assert!(raise_thread_of(&list, sleeper.pid()));
+        assert_eq!(proc.stat(sleeper.pid()).unwrap().nice, -20);
     }
 }

@@ -27,13 +27,12 @@ pub fn set_normal(tid: i32) -> Result<(), Errno> {
 /// A thread's class, nice value and priority: the first version of `struct sched_attr` of
 /// `include/uapi/linux/sched/types.h`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SchedAttr {
+#[derive(Default)]
+struct SchedAttr {
     size: u32,
     policy: u32,
     flags: u64,
-    /// The nice value, -20 (best) to 19; 0 in a real-time class.
-    pub nice: i32,
+    nice: i32,
     priority: u32,
     runtime: u64,
     deadline: u64,
@@ -49,35 +48,22 @@ const _: () = assert!(size_of::<SchedAttr>() == 48);
 ///
 /// EPERM without CAP_SYS_NICE if that is better than what the thread has, ESRCH if it is gone.
 pub fn set_normal_at(tid: i32, nice: i32) -> Result<(), Errno> {
-    set_attr(tid, SchedAttr { policy: SCHED_NORMAL.unsigned_abs(), nice, ..SchedAttr::default() })
+    set_class(tid, SCHED_NORMAL.unsigned_abs(), 0, nice)
 }
 
-/// `sched_setattr(tid)`: all of it at once.
+/// `sched_setattr(tid)`: a class by its number, a real-time priority and a nice value, as
+/// `/proc/PID/stat` has them. The nice value of a real-time class is left as it is.
 ///
 /// # Errors
 ///
-/// As [`set_normal_at`].
-pub fn set_attr(tid: i32, attr: SchedAttr) -> Result<(), Errno> {
-    let mut attr = SchedAttr { size: ATTR_SIZE, ..attr };
+/// As [`set_normal_at`]; EINVAL for the deadline class, which takes more than this.
+pub fn set_class(tid: i32, policy: u32, priority: u32, nice: i32) -> Result<(), Errno> {
+    let mut attr = SchedAttr { size: ATTR_SIZE, policy, nice, priority, ..SchedAttr::default() };
     let attr: *mut SchedAttr = &raw mut attr;
     // SAFETY: `attr` is initialised, writable, as long as its first field says, and outlives the
     // call, which may write the size it knows into it.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, tid, attr, 0) })?;
     Ok(())
-}
-
-/// `sched_getattr(tid)`: what [`set_attr`] takes.
-///
-/// # Errors
-///
-/// ESRCH if the thread is gone.
-pub fn attr(tid: i32) -> Result<SchedAttr, Errno> {
-    let mut attr = SchedAttr::default();
-    let out: *mut SchedAttr = &raw mut attr;
-    // SAFETY: `attr` is writable, as long as the size says that goes with it, and outlives the
-    // call. Every bit pattern is a valid `SchedAttr`.
-    check(unsafe { libc::syscall(libc::SYS_sched_getattr, tid, out, ATTR_SIZE, 0) })?;
-    Ok(attr)
 }
 
 fn set_scheduler(tid: i32, policy: i32, priority: i32) -> Result<(), Errno> {
@@ -139,12 +125,11 @@ mod tests {
             let tid = rustix::thread::gettid().as_raw_nonzero().get();
             assert_eq!(set_normal_at(tid, 7), Ok(()));
             assert_eq!(rustix::process::getpriority_process(None), Ok(7));
-            let before = attr(tid).unwrap();
-            assert_eq!(before.nice, 7);
             assert_eq!(set_normal_at(tid, 9), Ok(()));
-            // Better again needs CAP_SYS_NICE.
-            if set_attr(tid, before).is_ok() {
-                assert_eq!(attr(tid), Ok(before));
+            // Better again needs CAP_SYS_NICE, as does a real-time class.
+            if set_class(tid, libc::SCHED_FIFO.unsigned_abs(), 1, 0).is_ok() {
+                assert_eq!(set_class(tid, SCHED_NORMAL.unsigned_abs(), 0, 7), Ok(()));
+                assert_eq!(rustix::process::getpriority_process(None), Ok(7));
             }
         })
         .join()

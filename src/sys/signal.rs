@@ -1,4 +1,4 @@
-//! Signals as a descriptor: signalfd(2); and who has a thread's id.
+//! Signals as a descriptor: signalfd(2).
 
 use super::check;
 use rustix::io::Errno;
@@ -6,15 +6,6 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
-
-/// `tgkill(process, thread, 0)`: whether this is a thread of that process. A thread that has exited
-/// is none.
-#[must_use]
-pub fn is_thread_of(process: i32, thread: i32) -> bool {
-    // SAFETY: tgkill takes three integers and touches no memory of ours.
-    let answer = check(unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) });
-    answer != Err(Errno::SRCH)
-}
 
 /// Blocks signals for the calling thread and those it starts, and hands them out one at a time.
 #[derive(Debug)]

@@ -21,6 +21,8 @@ pub use parse::Comm;
 pub use parse::Stat;
 pub use parse::Status;
 use parse::StatusLines;
+use rustix::fs::Access;
+use rustix::fs::AtFlags;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -279,6 +281,15 @@ impl ProcDir {
     pub fn held_threads(threads: &OwnedFd, on: impl FnMut(i32) -> bool) -> Result<(), ProcError> {
         rustix::fs::seek(threads, rustix::fs::SeekFrom::Start(0))?;
         list(threads.as_fd(), on)
+    }
+
+    /// Whether a list that [`Self::open_threads`] has opened has this thread. Asks for its
+    /// existence alone, for which no right to the thread is needed. One that was reaped is not on it.
+    #[must_use]
+    pub fn held_thread(threads: &OwnedFd, tid: i32) -> bool {
+        let mut buffer = [0; PATH];
+        let Ok(name) = build_path(&mut buffer, format_args!("{tid}")) else { return false };
+        rustix::fs::accessat(threads, name, Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
     /// Resident and swapped memory of a process whose leader may have left its threads behind: then

@@ -50,10 +50,16 @@ pub struct Stat {
     pub minflt: u64,
     /// `majflt`
     pub majflt: u64,
+    /// `nice`, -20 (best) to 19
+    pub nice: i32,
     /// `num_threads`
     pub threads: u64,
     /// `starttime`, clock ticks since boot.
     pub start_time: u64,
+    /// `rt_priority`: 1 to 99, 0 if it is in no real-time class.
+    pub rt_priority: u32,
+    /// `policy`: the number of its scheduling class, 0 for the normal one.
+    pub policy: u32,
 }
 
 impl Stat {
@@ -141,8 +147,11 @@ pub(super) fn parse_stat(text: &[u8]) -> Result<Stat, ProcError> {
         flags: field(9).and_then(number).ok_or(ProcError::Malformed("flags"))?,
         minflt: field(10).and_then(number).ok_or(ProcError::Malformed("minflt"))?,
         majflt: field(12).and_then(number).ok_or(ProcError::Malformed("majflt"))?,
+        nice: field(19).and_then(number).unwrap_or(0),
         threads: field(20).and_then(number).ok_or(ProcError::Malformed("num_threads"))?,
         start_time: field(22).and_then(number).ok_or(ProcError::Malformed("starttime"))?,
+        rt_priority: field(40).and_then(number).unwrap_or(0),
+        policy: field(41).and_then(number).unwrap_or(0),
     })
 }
 
@@ -161,6 +170,16 @@ mod tests {
         let stat = parse_stat(text).unwrap();
         assert_eq!((stat.state, stat.ppid, stat.minflt, stat.majflt), (b'S', 1, 11, 22));
         assert_eq!((stat.threads, stat.start_time, stat.flags), (5, 12345, 4_194_560));
+    }
+
+    #[test]
+    fn nice_value_and_class_are_the_fields_19_40_and_41() {
+        let fields = |range: std::ops::RangeInclusive<i32>| {
+            range.map(|number| number.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let text = format!("1 (x) S {} -5 {} 50 2 42", fields(4..=18), fields(20..=39));
+        let stat = parse_stat(text.as_bytes()).unwrap();
+        assert_eq!((stat.nice, stat.rt_priority, stat.policy), (-5, 50, 2));
     }
 
     fn parse_status(text: &[u8]) -> Result<Status, ProcError> {
