@@ -106,6 +106,27 @@ fn under_pressure_apps_die_one_by_one_from_the_highest_adj_down_and_each_death_i
     }
 }
 
+/// As when the user opens an app, which moves it and makes pressure, while the daemon is busy.
+#[test]
+fn whom_a_client_has_moved_before_the_pressure_is_seen_is_not_chosen_for_the_adj_it_had() {
+    let Some(mut pressure) = Pressure::prepare("a move that waits") else { return };
+    let daemon = daemon_on(&pressure, &[]);
+    let mut client = daemon.client();
+    let opened = App::start("com.example.opened");
+    let mut other = App::start("com.example.other");
+    // The first of one adj is the first to go.
+    register(&mut client, &[(&opened, 900), (&other, 900)]);
+    daemon.while_stopped(|| {
+        client.register(&opened.at(0)).unwrap();
+        pressure.rise();
+        pressure.until_told();
+    });
+    assert_eq!(other.ended_by(), Some(SIGKILL));
+    pressure.fall();
+    let killed = daemon.log.wait_for(1, "Kill '");
+    assert!(daemon.log.lines()[killed].contains("com.example.other"));
+}
+
 #[test]
 fn without_pressure_nobody_is_killed() {
     let Some(mut pressure) = Pressure::prepare("no pressure") else { return };

@@ -15,6 +15,7 @@ use log::warn;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustix::net::SendFlags;
 use rustix::net::SocketFlags;
 use std::os::fd::AsFd;
@@ -216,6 +217,13 @@ impl Server {
             None => Received::NoCredentials,
         });
         packets.chain(failed.then_some(Received::Closed))
+    }
+
+    /// Copies the next packet without taking it; None if there is none, or the end.
+    pub fn peek<'a>(&self, id: ClientId, packet: &'a mut [u8; REQUEST_MAX]) -> Option<&'a [u8]> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let (len, _) = rustix::net::recv(&self.get(id)?.socket, &mut packet[..], flags).ok()?;
+        packet.get(..len).filter(|packet| !packet.is_empty())
     }
 
     /// Sends one packet, or loses it.

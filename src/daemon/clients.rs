@@ -19,6 +19,7 @@ use crate::control::wire::ProcPrio;
 use crate::control::wire::ProcType;
 use crate::control::wire::Request;
 use crate::control::wire::Targets;
+use crate::control::wire::REQUEST_MAX;
 use crate::kernel::psi;
 use crate::policy::MinfreeTable;
 use crate::processes::ClientId;
@@ -31,6 +32,9 @@ const TARGET_SPACING_MS: i64 = 1000;
 
 /// Commands that one turn of the loop serves, so that a flood leaves time for deaths and pressure.
 const COMMANDS_PER_TURN: usize = 2 * RECEIVED_MAX;
+
+/// Processes that are moved before a look, at most.
+const MOVES_BEFORE_A_LOOK: usize = 64;
 
 /// After a connection that the kernel could not hand over newcomers wait, ms.
 const DEAF_MS: i64 = 100;
@@ -99,6 +103,39 @@ impl Daemon {
             budget = budget.saturating_sub(served);
             self.clients.next = usize::from(id.slot).saturating_add(1) % CLIENTS_MAX;
             self.begin_handler(MonoTime::now());
+        }
+    }
+
+    /// Serves those commands that these clients have sent already and that only move or remove
+    /// registered processes, a few of them: nobody is to be chosen for an adj that he no longer has.
+    /// Whatever may take longer, or is from somebody new, waits until after the look.
+    pub(super) fn serve_moves(&mut self, ready: &[Option<ClientId>; CLIENTS_MAX]) {
+        let mut packet = [0; REQUEST_MAX];
+        let mut left = MOVES_BEFORE_A_LOOK;
+        for id in ready.iter().flatten() {
+            while let Some(moves) = self.server.peek(*id, &mut packet).and_then(|p| self.moves(p)) {
+                if moves > left || self.serve_client(*id, 1) == 0 {
+                    return;
+                }
+                left = left.saturating_sub(moves);
+            }
+        }
+    }
+
+    /// How many registered processes a command moves or removes; None if it does anything else.
+    fn moves(&self, packet: &[u8]) -> Option<usize> {
+        let known = |record: &ProcPrio| self.registry.by_pid(record.pid).is_some();
+        match Request::decode(packet).ok()? {
+            Request::ProcPrio(record) => known(&record).then_some(1),
+            Request::ProcRemove(_) => Some(1),
+            Request::ProcsPrio(batch) => {
+                let mut count: usize = 0;
+                for record in batch {
+                    count = count.saturating_add(usize::from(known(&record.ok()?)));
+                }
+                Some(count).filter(|_| batch.into_iter().count() == count)
+            }
+            _ => None,
         }
     }
 

@@ -223,11 +223,15 @@ impl Guard {
             return Err(refused(errno));
         }
         let signalled = MonoTime::now();
-        // Nobody else would take its memory back now.
-        let _ = pidfd.mrelease();
         let moments = Moments { woken: now, decided: now, raised, signalled, ..Moments::default() };
-        // As many fit as slots can be taken; more cannot be had before the loop is back.
+        // Nobody else would take its memory back now.
+        let dying = pidfd.try_clone();
+        // As many fit as slots can be taken; more cannot be had before the loop is back. That is told
+        // first: taking memory back may wait, and a loop that knew nothing would choose another.
         let _ = self.kills.try_send(Kill { victim: victim.clone(), pidfd, moments });
+        if let Ok(dying) = dying {
+            let _ = dying.mrelease();
+        }
         Ok(victim)
     }
 

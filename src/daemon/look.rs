@@ -144,6 +144,12 @@ impl Daemon {
                 }
                 Err(error) => {
                     look.tried.push(recording::tried(&candidate, error));
+                    // The watchdog is killing it and has not said so yet: one is enough.
+                    let pid = candidate.pid.get();
+                    if error == KillError::Dying && !self.killer.is_dying(pid) {
+                        look.act = Act::Nobody;
+                        return None;
+                    }
                     self.passed_over(&candidate, error);
                 }
             }
@@ -408,7 +414,7 @@ impl Daemon {
 /// Opens the pidfd that a record lacks.
 pub(super) fn open_registered(proc: &ProcDir, record: &Record) -> Result<PidFd, KillError> {
     let pidfd = open_started(proc, record.pid().get(), record.start_time)?;
-    let inode = record.inode.zip(pidfd.inode());
+    let inode = record.inode.and_then(|then| Some((then, pidfd.inode()?)));
     let same = inode.is_none_or(|(then, now)| then == now)
         && may_be_of(proc, record)
         && pidfd.holds_its_pid();

@@ -240,21 +240,31 @@ impl Daemon {
         }
         self.woken = MonoTime::now();
         self.begin_handler(self.woken);
-        // Deaths first, so that the decision sees who is left; then pressure; and clients last, so
-        // that a flood of commands delays no kill.
+        // Deaths first, so that the decision sees who is left; then the few moves that clients have
+        // sent already; then pressure; and clients last, so that a flood of commands delays no kill.
         let mut pressure = None;
+        let (mut clients, mut newcomer, mut reclaim) = ([None; CLIENTS_MAX], false, false);
         for index in 0..count {
             let Some(ready) = self.reactor.ready(index) else { continue };
             match ready.token {
                 Token::Pressure(level) => {
                     pressure = pressure.max(self.pressure_event(level, ready))
                 }
-                Token::MemEvents | Token::Listener | Token::Client(_) => {}
+                Token::MemEvents => reclaim = true,
+                Token::Listener => newcomer = true,
+                Token::Client(id) => {
+                    if let Some(place) = clients.get_mut(usize::from(id.slot)) {
+                        *place = Some(id);
+                    }
+                }
                 _ => {
                     self.serve(ready);
                     self.begin_handler(MonoTime::now());
                 }
             }
+        }
+        if pressure.is_some() || reclaim || self.timeout(MonoTime::now()) == Some(0) {
+            self.serve_moves(&clients);
         }
         if let Some(level) = pressure {
             self.look(Trigger::Event(level));
@@ -262,18 +272,6 @@ impl Daemon {
         self.begin_handler(MonoTime::now());
         self.serve_due();
         self.begin_handler(MonoTime::now());
-        let (mut clients, mut newcomer) = ([None; CLIENTS_MAX], false);
-        for index in 0..count {
-            match self.reactor.ready(index).map(|ready| ready.token) {
-                Some(Token::Listener) => newcomer = true,
-                Some(Token::Client(id)) => {
-                    if let Some(place) = clients.get_mut(usize::from(id.slot)) {
-                        *place = Some(id);
-                    }
-                }
-                _ => {}
-            }
-        }
         self.serve_clients(&clients);
         // Once those that hung up have left their places.
         if newcomer {

@@ -3,7 +3,11 @@
 
 use super::own_dir;
 use super::own_name;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -36,6 +40,16 @@ impl Pressure {
     /// What `--psi` takes.
     pub fn file(&self) -> String {
         self.groups[0].join("memory.pressure").display().to_string()
+    }
+
+    /// Waits until the kernel tells of pressure: as a daemon hears of it that watches the group.
+    pub fn until_told(&self) {
+        let mut file = fs::File::options().read(true).write(true).open(self.file()).unwrap();
+        // As long as any user may ask for.
+        file.write_all(b"full 3000 2000000\0").unwrap();
+        let mut told = [PollFd::new(&file, PollFlags::PRI)];
+        let patience = Timespec::try_from(super::PATIENCE).unwrap();
+        assert_eq!(rustix::event::poll(&mut told, Some(&patience)), Ok(1), "no pressure");
     }
 
     /// Arguments of a daemon that watches this group, half a second at a time, and takes any stall
