@@ -206,8 +206,11 @@ mod tests {
     use super::*;
     use std::os::fd::IntoRawFd;
 
+    /// In a directory of its own: a device's is the shell's.
     fn bound(name: &str) -> (PathBuf, OsString) {
-        let path = std::env::temp_dir().join(format!("lmkd-{}-{name}.sock", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("lmkd-{}-{name}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("lmkd.sock");
         let number = open(&path).unwrap().into_raw_fd();
         (path, number.to_string().into())
     }
@@ -242,7 +245,7 @@ mod tests {
         let socket = adopt(VARIABLE, &number, leaked(&path)).unwrap();
         let flags = rustix::io::fcntl_getfd(&socket).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
-        std::fs::remove_file(path).unwrap();
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]
@@ -250,7 +253,7 @@ mod tests {
         let (path, number) = bound("elsewhere");
         let error = adopt(VARIABLE, &number, ANDROID_PATH).unwrap_err();
         assert!(matches!(error, HandoverError::WrongPath(..)), "{error}");
-        std::fs::remove_file(path).unwrap();
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]
