@@ -454,7 +454,8 @@ impl Policy {
                     self.first_match(signals, t, Rule::is_about_watermarks)
                 }
             };
-            if let (Some(cause), false) = (&mut cause, signals.exhausted) {
+            if let (Some(cause), false) = (&mut cause, signals.exhausted || signals.critical_stall)
+            {
                 cause.min_adj = OomScoreAdj::ABOVE_PERCEPTIBLE;
             }
             if let (Some(_), Look::Taken { hurry, .. }) = (cause, &mut self.look) {

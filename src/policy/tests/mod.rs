@@ -62,6 +62,16 @@ impl Machine {
         verdict
     }
 
+    /// The kernel prints higher watermarks than before, and nothing is left to reclaim.
+    fn boost(&mut self, pages: i64) {
+        self.sample.vmstat.nr_active_file = 0;
+        self.sample.vmstat.nr_inactive_file = 2999;
+        let marks = self.sample.watermarks.as_mut().unwrap();
+        for mark in [&mut marks.min, &mut marks.low, &mut marks.high] {
+            *mark += Pages(pages);
+        }
+    }
+
     /// The reason and floor of a look, and the text of the kill line.
     fn kill(&mut self, millis: u64, trigger: Trigger) -> (KillReason, i32, String) {
         let verdict = self.look(millis, trigger);

@@ -223,16 +223,24 @@ fn watermarks_that_the_kernel_has_raised_for_good_are_no_boost() {
     let lost: fn(&mut Policy) = |policy| policy.watermark_changes_are_told(true);
     for (told, floor) in [(None, 201), (Some(changed), 0), (Some(lost), 201)] {
         let mut machine = Machine::new(Tunables::default());
-        machine.sample.vmstat.nr_active_file = 0;
-        machine.sample.vmstat.nr_inactive_file = 2999;
-        let marks = machine.sample.watermarks.as_mut().unwrap();
-        for mark in [&mut marks.min, &mut marks.low, &mut marks.high] {
-            *mark += Pages(1500);
-        }
+        machine.boost(1500);
         machine.sample.meminfo.free = Pages(3499);
         if let Some(told) = told {
             told(&mut machine.policy);
         }
+        let cause = machine.look(10_100, Trigger::KswapdWake).cause.unwrap();
+        assert_eq!(cause.min_adj.get(), floor);
+    }
+}
+
+#[test]
+fn a_critical_stall_lifts_every_protection_where_only_boosted_watermarks_are_breached_too() {
+    for (full_avg10_centi, floor) in [(8000, 201), (8001, 0)] {
+        let mut machine =
+            Machine::new(Tunables { stall_limit_critical: 80, ..Tunables::default() });
+        machine.sample.stall = Some(Stall { full_avg10_centi });
+        machine.boost(1500);
+        machine.sample.meminfo.free = Pages(3499);
         let cause = machine.look(10_100, Trigger::KswapdWake).cause.unwrap();
         assert_eq!(cause.min_adj.get(), floor);
     }
