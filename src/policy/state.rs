@@ -442,11 +442,6 @@ impl Policy {
             }
             return Some(cause);
         }
-        if by_minfree(t) {
-            let min_adj = self.minfree.min_adj(&sample.meminfo, &signals.watermarks)?;
-            let reason = KillReason::Minfree;
-            return Some(Cause { reason, min_adj, cut_thrashing_limit: false });
-        }
         if self.follows_kswapd(trigger) {
             let mut cause = match self.exhaustion(signals, sample.meminfo.swap_free) {
                 Exhaustion::Far | Exhaustion::Near => return None,
@@ -465,6 +460,11 @@ impl Policy {
                 self.vigil.rest();
             }
             return cause;
+        }
+        if by_minfree(t) {
+            let min_adj = self.minfree.min_adj(&sample.meminfo, &signals.watermarks)?;
+            let reason = KillReason::Minfree;
+            return Some(Cause { reason, min_adj, cut_thrashing_limit: false });
         }
         self.first_match(signals, t, |_| true)
     }

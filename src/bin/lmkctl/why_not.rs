@@ -73,7 +73,7 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
             "trigger": json::trigger(looked.look.trigger),
             "signals": json::signals(facts.signals, facts.page),
             "rules": json::rules(facts),
-            "by_minfree": by_minfree(facts),
+            "by_minfree": view.by_minfree(),
             "waiting_for": waiting_for(&history),
             "dry_run": history.header.dry_run,
             "notes": view.notes(),
@@ -96,19 +96,10 @@ pub fn run(arguments: &ArgMatches, out: &mut dyn Write) -> anyhow::Result<u8> {
     for line in view.notes() {
         writeln!(out, "{line}")?;
     }
-    let lines = match by_minfree(facts) {
-        true => levels::lines(view.minfree().as_ref(), &view),
-        false => rules::with_floors(&view),
-    };
-    for line in lines {
+    for line in view.lines() {
         writeln!(out, "  {line}")?;
     }
     Ok(0)
-}
-
-/// Whether clients' levels decide: on a low-RAM device the rules do, whatever is set.
-fn by_minfree(facts: Facts<'_>) -> bool {
-    facts.tunables.use_minfree_levels && !facts.tunables.low_ram
 }
 
 fn waiting_for(history: &History) -> Option<i32> {
@@ -129,6 +120,21 @@ impl View<'_> {
 
     fn outlook(&self) -> Option<&Outlook> {
         self.status()?.outlook.as_ref()
+    }
+
+    /// Whether clients' levels decide at this look: on a low-RAM device the rules do, whatever is
+    /// set, and so they do at a look for scarce memory.
+    fn by_minfree(&self) -> bool {
+        let tunables = self.facts.tunables;
+        tunables.use_minfree_levels && !tunables.low_ram && !self.asks_watermarks_alone()
+    }
+
+    /// What does not let it kill: a line or more for each rule, or for each level.
+    fn lines(&self) -> Vec<String> {
+        match self.by_minfree() {
+            true => levels::lines(self.minfree().as_ref(), self),
+            false => rules::with_floors(self),
+        }
     }
 
     /// The levels that clients sent; None if that is not known.
@@ -186,7 +192,7 @@ impl View<'_> {
         }
         notes.extend(self.nobody());
         notes.extend(self.status().and_then(|status| self.no_look(status)));
-        if by_minfree(self.facts) {
+        if self.by_minfree() {
             let what = "the levels of clients decide in place of the rules";
             notes.push(format!("use_minfree_levels is on: {what}."));
         } else if self.asks_watermarks_alone() {
@@ -225,7 +231,6 @@ impl View<'_> {
         };
         let woken = match status.sources.reclaim {
             Reclaims::Counters => "",
-            _ if by_minfree(self.facts) => " A wake-up of kswapd brings one too.",
             _ => " A wake-up of kswapd brings one too, at the rules about watermarks alone.",
         };
         Some(format!("No look is due: {event}.{woken}"))

@@ -245,3 +245,18 @@ fn a_critical_stall_lifts_every_protection_where_only_boosted_watermarks_are_bre
         assert_eq!(cause.min_adj.get(), floor);
     }
 }
+
+#[test]
+fn levels_decide_after_pressure_and_a_wake_up_of_kswapd_kills_only_at_the_end_of_memory() {
+    let mut machine = Machine::new(Tunables { use_minfree_levels: true, ..Tunables::default() });
+    machine.policy.set_minfree(MinfreeTable::from_pairs([(80_640, 950)]));
+    // Below the level and the low watermark, with file cache to reclaim.
+    machine.sample.meminfo.free = Pages(1999);
+    assert_eq!(machine.look(10_100, Trigger::KswapdWake).cause, None);
+    machine.look(10_200, MEDIUM);
+    assert_eq!(machine.kill(10_300, Trigger::Poll).0, KillReason::Minfree);
+    machine.sample.vmstat.nr_active_file = 0;
+    machine.sample.vmstat.nr_inactive_file = 10;
+    let (reason, min_adj, _) = machine.kill(20_000, Trigger::KswapdWake);
+    assert_eq!((reason, min_adj), (KillReason::LowMem, 0));
+}

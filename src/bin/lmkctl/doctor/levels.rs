@@ -67,7 +67,7 @@ impl Levels {
             Self::Daemon(levels) if levels.is_empty() && decide => Finding::broken(
                 CHECK,
                 "use_minfree_levels is on, and no client has sent levels",
-                "nobody is killed, however little memory is left",
+                "nobody is killed for pressure, however high it is",
                 "have a client send them (LMK_TARGET), or unset use_minfree_levels",
             ),
             Self::Daemon(levels) if levels.is_empty() => {

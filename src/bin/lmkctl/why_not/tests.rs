@@ -101,11 +101,7 @@ impl Scene {
         let looked = history.looked.as_ref().unwrap();
         let facts = looked.facts(history.page()).unwrap();
         let view = View { history: &history, looked, facts };
-        let lines = match by_minfree(facts) {
-            true => levels::lines(view.minfree().as_ref(), &view),
-            false => rules::with_floors(&view),
-        };
-        (view.notes(), lines)
+        (view.notes(), view.lines())
     }
 }
 
@@ -271,12 +267,18 @@ fn with_levels_each_stands_beside_memory_and_the_chosen_one_is_named() {
 }
 
 #[test]
-fn with_levels_a_wake_up_of_kswapd_asks_them_like_any_look() {
+fn with_levels_a_wake_up_of_kswapd_asks_the_rules_about_watermarks() {
     let mut scene = Scene::new();
     scene.tunables.use_minfree_levels = true;
     scene.status.sources.reclaim = Reclaims::OwnPrograms;
     let (notes, _) = scene.told();
-    assert!(notes[0].ends_with(" A wake-up of kswapd brings one too."), "{notes:?}");
+    assert!(notes[0].ends_with(", at the rules about watermarks alone."), "{notes:?}");
+    let mut scene = Scene::new();
+    scene.tunables.use_minfree_levels = true;
+    (scene.outlook.next_look_ms, scene.outlook.watermarks_alone) = (Some(10), true);
+    let (notes, lines) = scene.told();
+    assert!(notes[0].starts_with("A look by a wake-up of kswapd asks the rules"), "{notes:?}");
+    assert!(!of("LOW_MEM", &lines).is_empty());
 }
 
 #[test]
