@@ -76,7 +76,7 @@ fn settings_are_examined_before_they_are_shipped() {
     };
     assert_eq!(check(&["--set=thrashing_limt=3"], "values"), "broken");
     assert_eq!(check(&["--set=swap_util_max=120"], "range"), "degraded");
-    assert_eq!(check(&["--set=use_new_strategy=true"], "no_effect"), "degraded");
+    assert_eq!(check(&["--set=use_new_strategy=false"], "no_effect"), "degraded");
     assert_eq!(check(&["--set=thrashing_limit_critical=5"], "thrashing"), "degraded");
     let deaf = ["--set=psi_partial_stall_ms=0", "--set=psi_complete_stall_ms=0"];
     assert_eq!(check(&deaf, "stalls"), "broken");

@@ -247,7 +247,8 @@ impl Replay {
         // What is left of a look that ends where the watermarks should have been read: the
         // signals are taken, the rules are not reached. A minfree table without levels never kills.
         let gave_up = || {
-            let t = Tunables { use_minfree_levels: true, low_ram: false, ..t.clone() };
+            let t =
+                Tunables { use_minfree_levels: true, use_new_strategy: Some(false), ..t.clone() };
             let mut policy = before.clone();
             let verdict = policy.evaluate(trigger, sample, &t);
             Theirs { policy, verdict, gave_up: true }

@@ -68,6 +68,13 @@ pub fn load(source: &dyn PropertySource) -> (Tunables, Vec<Notice>) {
                     *field(&mut tunables) = value;
                 }
             }
+            Kind::Choice(field) => {
+                let value = boolean(source, tunable);
+                *field(&mut tunables) = value;
+                if value == Some(false) && !tunables.use_minfree_levels {
+                    no_effect.push(tunable.name);
+                }
+            }
             Kind::Int { field, bits, min, max, outside } => {
                 if tunable.name == "thrashing_limit_critical" {
                     // AOSP multiplies as int.
@@ -238,5 +245,26 @@ mod tests {
     fn settings_without_effect_are_said_in_one_line() {
         let (_, notices) = of(&[("ro.lmk.low", "1001"), ("ro.lmk.use_new_strategy", "0")]);
         assert_eq!(notices, [Notice::NoEffect(vec!["use_new_strategy", "low"])]);
+    }
+
+    #[test]
+    fn levels_decide_unless_the_new_strategy_is_asked_for_or_the_device_has_little_memory() {
+        let levels = ("ro.lmk.use_minfree_levels", "1");
+        let low_ram = ("ro.config.low_ram", "1");
+        let new = |value| ("ro.lmk.use_new_strategy", value);
+        for (pairs, decide) in [
+            (vec![levels], true),
+            (vec![levels, new("false")], true),
+            (vec![levels, new("true")], false),
+            (vec![levels, low_ram], false),
+            (vec![levels, low_ram, new("false")], true),
+            (vec![levels, low_ram, new("true")], false),
+            (vec![new("false")], false),
+            (vec![], false),
+        ] {
+            assert_eq!(of(&pairs).0.levels_decide(), decide, "{pairs:?}");
+        }
+        assert_eq!(of(&[levels, new("false")]).1, []);
+        assert_eq!(of(&[new("true")]).1, []);
     }
 }

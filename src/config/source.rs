@@ -201,7 +201,9 @@ fn split(pair: &str) -> Result<Setting, ConfigError> {
         return Err(ConfigError::UnknownName(name));
     }
     let wanted = match tunable.map(|tunable| &tunable.kind) {
-        None | Some(Kind::Bool(_)) if parse::boolean(&value).is_none() => "true or false",
+        None | Some(Kind::Bool(_) | Kind::Choice(_)) if parse::boolean(&value).is_none() => {
+            "true or false"
+        }
         Some(&Kind::Int { bits, .. }) if !matches!(parse::integer(&value, bits), Some((_, ""))) => {
             if bits == 32 {
                 "a 32-bit number"
@@ -295,6 +297,6 @@ mod tests {
 
     #[test]
     fn settings_without_effect_are_accepted() {
-        assert!(set(&["use_new_strategy=1", "low=1001"]).is_ok());
+        assert!(set(&["upgrade_pressure=1", "low=1001"]).is_ok());
     }
 }

@@ -42,6 +42,8 @@ pub enum Scope {
 pub enum Kind {
     /// true or false.
     Bool(fn(&mut Tunables) -> &mut bool),
+    /// true or false; what it is unset depends on others.
+    Choice(fn(&mut Tunables) -> &mut Option<bool>),
     /// A number.
     Int {
         /// Its field.
@@ -55,7 +57,7 @@ pub enum Kind {
         /// What a value outside comes to.
         outside: Outside,
     },
-    /// Known, and without effect: a setting of the vmpressure strategy or of the choice of one.
+    /// Known, and without effect: a setting of the vmpressure strategy.
     NoEffect,
 }
 
@@ -95,7 +97,7 @@ const fn lmk(name: &'static str, kind: Kind, reinit: bool, meaning: &'static str
 }
 
 const fn no_effect(name: &'static str) -> Tunable {
-    lmk(name, Kind::NoEffect, false, "vmpressure and strategy choice of older releases; no effect")
+    lmk(name, Kind::NoEffect, false, "vmpressure of older releases; no effect")
 }
 
 /// Largest value of AOSP's `int`.
@@ -148,6 +150,12 @@ pub static TABLE: &[Tunable] = &[
         boolean!(use_minfree_levels),
         false,
         "decide by the minfree levels that clients send instead of by PSI",
+    ),
+    lmk(
+        "use_new_strategy",
+        Kind::Choice(|tunables| &mut tunables.use_new_strategy),
+        false,
+        "with use_minfree_levels: true, the rules decide nevertheless; false, the levels; unset, the levels, but on a low-RAM device the rules",
     ),
     lmk(
         "swap_free_low_percentage",
@@ -252,7 +260,6 @@ pub static TABLE: &[Tunable] = &[
         false,
         "memory of the flight recorder, kB, locked; read at the start",
     ),
-    no_effect("use_new_strategy"),
     no_effect("low"),
     no_effect("medium"),
     no_effect("critical"),
@@ -287,6 +294,7 @@ impl Tunable {
         match self.kind {
             Kind::Bool(field) => Value::Bool(*field(&mut tunables)),
             Kind::Int { field, .. } => Value::Int(*field(&mut tunables)),
+            Kind::Choice(field) => field(&mut tunables).map_or(Value::Unset, Value::Bool),
             Kind::NoEffect => Value::None,
         }
     }
@@ -298,7 +306,7 @@ impl Tunable {
 
     fn range(&self) -> String {
         match self.kind {
-            Kind::Bool(_) => "bool".to_owned(),
+            Kind::Bool(_) | Kind::Choice(_) => "bool".to_owned(),
             Kind::Int { min, max: INT | i64::MAX, .. } => format!("from {min}"),
             Kind::Int { min, max, .. } => format!("{min} to {max}"),
             Kind::NoEffect => "-".to_owned(),
@@ -317,6 +325,7 @@ impl Tunable {
 enum Value {
     Bool(bool),
     Int(i64),
+    Unset,
     None,
 }
 
@@ -325,6 +334,7 @@ impl fmt::Display for Value {
         match self {
             Self::Bool(value) => value.fmt(f),
             Self::Int(value) => value.fmt(f),
+            Self::Unset => f.write_str("unset"),
             Self::None => f.write_str("-"),
         }
     }

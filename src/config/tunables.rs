@@ -16,6 +16,9 @@ pub struct Tunables {
     pub pressure_after_kill_min_score: i64,
     /// Decide by the minfree table that clients send (LMK_TARGET) instead of by PSI signals.
     pub use_minfree_levels: bool,
+    /// Whether the rules decide even so; unset, they do on a low-RAM device. See
+    /// [`Self::levels_decide`].
+    pub use_new_strategy: Option<bool>,
     /// Swap counts as low below this share of its total, percent; 0 turns the test off.
     pub swap_free_low_percentage: i64,
     /// Stall of some tasks per window that counts as medium pressure, ms; 0 turns it off.
@@ -68,6 +71,7 @@ impl Default for Tunables {
             kill_timeout_ms: 100,
             pressure_after_kill_min_score: 0,
             use_minfree_levels: false,
+            use_new_strategy: None,
             swap_free_low_percentage: 10,
             psi_partial_stall_ms: 70,
             psi_complete_stall_ms: 700,
@@ -94,6 +98,16 @@ impl Default for Tunables {
 }
 
 impl Tunables {
+    /// Whether the minfree table decides in place of the rules.
+    #[must_use]
+    pub const fn levels_decide(&self) -> bool {
+        let rules = match self.use_new_strategy {
+            Some(set) => set,
+            None => self.low_ram,
+        };
+        self.use_minfree_levels && !rules
+    }
+
     /// The defaults of a device with `ro.config.low_ram`.
     #[must_use]
     pub fn low_ram_defaults() -> Self {

@@ -183,8 +183,10 @@ impl Policy {
         // older than the tuning that init and the framework do later. Where scarcity is all there
         // is to see, the kernel may have boosted them (watermark_boost_factor), of which it tells
         // nobody, and with kswapd given up nothing lowers them again before memory is gone.
-        let watermarks =
-            for_scarcity || !self.ever_killed || by_minfree(t) || self.watermarks.are_stale(now);
+        let watermarks = for_scarcity
+            || !self.ever_killed
+            || t.levels_decide()
+            || self.watermarks.are_stale(now);
         Admission::Evaluate { watermarks }
     }
 
@@ -339,7 +341,7 @@ impl Policy {
         let swap = Swap::look(meminfo, t);
         let (reclaim, direct_reclaim_ms) = self.reclaim.look(now, vmstat, sample.reclaim.as_ref());
         // Levels are looked at 10 ms apart: so AOSP does.
-        let hurry = swap.is_low || by_minfree(t);
+        let hurry = swap.is_low || t.levels_decide();
         self.look = Look::Taken { reclaim, hurry, watch: false };
         self.vigil.look(sample, &self.watermarks.with(sample.watermarks), self.page);
         let quiet = reclaim == Reclaim::None && vmstat.refault == self.prev_refault;
@@ -382,7 +384,7 @@ impl Policy {
     /// rules need no reclaim to apply.
     fn may_rest(&self, trigger: Trigger, t: &Tunables) -> bool {
         let vendor = matches!(trigger, Trigger::Vendor { .. });
-        !(vendor || self.follows_kswapd(trigger) || by_minfree(t))
+        !(vendor || self.follows_kswapd(trigger) || t.levels_decide())
     }
 
     /// Whether `trigger` is a kswapd wake-up, or a timed look after one.
@@ -461,7 +463,7 @@ impl Policy {
             }
             return cause;
         }
-        if by_minfree(t) {
+        if t.levels_decide() {
             let min_adj = self.minfree.min_adj(&sample.meminfo, &signals.watermarks)?;
             let reason = KillReason::Minfree;
             return Some(Cause { reason, min_adj, cut_thrashing_limit: false });
@@ -489,10 +491,4 @@ impl Policy {
         }
         None
     }
-}
-
-/// Whether the minfree table decides. On a low-RAM device the rules do, whatever is set: so AOSP
-/// chooses by default, too.
-const fn by_minfree(t: &Tunables) -> bool {
-    t.use_minfree_levels && !t.low_ram
 }

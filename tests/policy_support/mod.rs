@@ -39,6 +39,7 @@ pub fn tunables(set: &Value) -> Tunables {
     t.relaxed_available_memory = set["relaxed_available_memory"].as_bool().unwrap_or(false);
     t.lowmem_min_oom_score = number("lowmem_min_oom_score", t.lowmem_min_oom_score).max(201);
     t.use_minfree_levels = set["use_minfree_levels"].as_bool().unwrap_or(false);
+    t.use_new_strategy = set["use_new_strategy"].as_bool();
     t
 }
 

@@ -122,11 +122,10 @@ impl View<'_> {
         self.status()?.outlook.as_ref()
     }
 
-    /// Whether clients' levels decide at this look: on a low-RAM device the rules do, whatever is
-    /// set, and so they do at a look for scarce memory.
+    /// Whether clients' levels decide at this look: at one for scarce memory the rules do, whatever
+    /// is set.
     fn by_minfree(&self) -> bool {
-        let tunables = self.facts.tunables;
-        tunables.use_minfree_levels && !tunables.low_ram && !self.asks_watermarks_alone()
+        self.facts.tunables.levels_decide() && !self.asks_watermarks_alone()
     }
 
     /// What does not let it kill: a line or more for each rule, or for each level.

@@ -260,3 +260,19 @@ fn levels_decide_after_pressure_and_a_wake_up_of_kswapd_kills_only_at_the_end_of
     let (reason, min_adj, _) = machine.kill(20_000, Trigger::KswapdWake);
     assert_eq!((reason, min_adj), (KillReason::LowMem, 0));
 }
+
+#[test]
+fn levels_do_not_decide_where_the_new_strategy_is_asked_for() {
+    for (use_new_strategy, low_ram, reason) in [
+        (None, false, KillReason::Minfree),
+        (Some(true), false, KillReason::LowMem),
+        (None, true, KillReason::LowMem),
+        (Some(false), true, KillReason::Minfree),
+    ] {
+        let t = Tunables { use_minfree_levels: true, low_ram, ..Tunables::default() };
+        let mut machine = Machine::new(Tunables { use_new_strategy, ..t });
+        machine.policy.set_minfree(MinfreeTable::from_pairs([(80_640, 950)]));
+        machine.sample.meminfo.free = Pages(1999);
+        assert_eq!(machine.kill(10_100, MEDIUM).0, reason);
+    }
+}

@@ -299,6 +299,7 @@ impl Roll for Settings {
             match tunable.kind {
                 Kind::Bool(field) => *field(&mut tunables) = bool::roll(dice),
                 Kind::Int { field, .. } => *field(&mut tunables) = i64::roll(dice),
+                Kind::Choice(field) => *field(&mut tunables) = Option::roll(dice),
                 Kind::NoEffect => {}
             }
         }

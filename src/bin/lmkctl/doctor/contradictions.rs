@@ -123,13 +123,18 @@ fn pressure(t: &Tunables, findings: &mut Vec<Finding>) {
             "leave use_psi on",
         );
     }
-    if t.use_minfree_levels && t.low_ram {
-        degraded(
-            "strategy",
-            "use_minfree_levels with ro.config.low_ram",
-            "the levels have no effect: on a low-RAM device the rules decide",
-            "unset one of them",
-        );
+    if t.use_minfree_levels && !t.levels_decide() {
+        let (found, effect) = match t.use_new_strategy {
+            None => (
+                "use_minfree_levels with ro.config.low_ram",
+                "the levels have no effect: on a low-RAM device the rules decide",
+            ),
+            Some(_) => (
+                "use_minfree_levels with use_new_strategy",
+                "the levels have no effect: the rules decide",
+            ),
+        };
+        degraded("strategy", found, effect, "unset one of them");
     }
     if t.use_psi && partial == 0 && complete == 0 {
         findings.push(Finding::broken(
@@ -268,6 +273,11 @@ mod tests {
         let strategy = [("strategy", State::Degraded)];
         assert_eq!(of(|t| (t.use_minfree_levels, t.low_ram) = (true, true)), strategy);
         assert_eq!(of(|t| (t.use_minfree_levels, t.use_psi) = (true, false)), strategy);
+        let new = |t: &mut Tunables, new| {
+            (t.use_minfree_levels, t.use_new_strategy) = (true, Some(new));
+        };
+        assert_eq!(of(|t| new(t, true)), strategy);
+        assert_eq!(of(|t| new(t, false)), []);
         assert_eq!(of(|t| t.use_minfree_levels = true), []);
     }
 

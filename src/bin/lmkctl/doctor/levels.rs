@@ -58,10 +58,15 @@ impl Levels {
 
     /// Whether they are known, and can be meant.
     pub fn examine(&self, t: &Tunables, memory: Option<Pages>, page: PageSize) -> Finding {
-        let decide = t.use_minfree_levels && !t.low_ram;
+        let decide = t.levels_decide();
         const OFF: &str = "use_minfree_levels is off, and they have no effect";
-        const IDLE: &str = "they have no effect: on a low-RAM device the rules decide";
-        let idle = if t.use_minfree_levels { IDLE } else { OFF };
+        const LOW_RAM: &str = "they have no effect: on a low-RAM device the rules decide";
+        const CHOSEN: &str = "they have no effect: by use_new_strategy the rules decide";
+        let idle = match (t.use_minfree_levels, t.use_new_strategy) {
+            (false, _) => OFF,
+            (true, None) => LOW_RAM,
+            (true, Some(_)) => CHOSEN,
+        };
         match self {
             Self::Asked(levels) => sizes(levels, memory, page),
             Self::Daemon(levels) if levels.is_empty() && decide => Finding::broken(

@@ -105,7 +105,7 @@ fn setting(text: &str) -> Result<Setting, String> {
     let name = name.rsplit('.').next().unwrap_or(name);
     let tunable = Tunable::named(name).ok_or_else(|| format!("no tunable is called {name}"))?;
     let value = match tunable.kind {
-        Kind::Bool(_) => match value {
+        Kind::Bool(_) | Kind::Choice(_) => match value {
             "true" | "1" => 1,
             "false" | "0" => 0,
             _ => return Err(format!("{name} is true or false")),
@@ -127,6 +127,7 @@ impl Setting {
         match self.tunable.kind {
             Kind::Bool(field) => *field(tunables) = self.value != 0,
             Kind::Int { field, .. } => *field(tunables) = self.value,
+            Kind::Choice(field) => *field(tunables) = Some(self.value != 0),
             Kind::NoEffect => {}
         }
     }

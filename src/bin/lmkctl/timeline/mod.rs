@@ -301,6 +301,10 @@ pub fn values(tunables: &Tunables) -> Vec<(&'static str, String)> {
     let value = |tunable: &'static lmkd::config::Tunable| match tunable.kind {
         Kind::Bool(field) => Some((tunable.name, field(&mut tunables).to_string())),
         Kind::Int { field, .. } => Some((tunable.name, field(&mut tunables).to_string())),
+        Kind::Choice(field) => {
+            let chosen = field(&mut tunables);
+            Some((tunable.name, chosen.map_or_else(|| "unset".to_owned(), |is| is.to_string())))
+        }
         Kind::NoEffect => None,
     };
     TABLE.iter().filter_map(value).collect()
