@@ -59,8 +59,12 @@ impl Recorded {
         meminfo.unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
-    fn watermarks(&self) -> Watermarks {
+    fn zoneinfo(&self) -> (Watermarks, Option<Pages>) {
         zoneinfo::parse(&self.text("zoneinfo")).unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+
+    fn watermarks(&self) -> Watermarks {
+        self.zoneinfo().0
     }
 }
 
@@ -91,6 +95,7 @@ fn the_numbers_are_those_in_the_files() {
     ];
     for (name, [min, low, high, total_reserve], nr_free_pages) in expected {
         let recorded = Recorded::named(name);
+        assert_eq!(recorded.zoneinfo().1, Some(Pages(0)), "{name}");
         let [min, low, high, total_reserve] = [min, low, high, total_reserve].map(Pages);
         assert_eq!(recorded.watermarks(), Watermarks { min, low, high, total_reserve }, "{name}");
         assert_eq!(recorded.vmstat().nr_free_pages, nr_free_pages, "{name}");
@@ -172,6 +177,7 @@ fn a_sampler_reads_a_recorded_proc() {
         assert_eq!(sample.vmstat, recorded.vmstat());
         assert_eq!(sample.meminfo, recorded.meminfo());
         assert_eq!(sample.watermarks, Some(recorded.watermarks()));
+        assert_eq!(sample.boost, recorded.zoneinfo().1);
         assert!(sample.stall.is_some());
         sampler.read(MonoTime::from_millis(6), false, &mut sample).unwrap();
         assert_eq!(sample.watermarks, None);

@@ -68,8 +68,9 @@ fn sample() -> impl Strategy<Value = Sample> {
         option::of(vec(number(), 4)),
         option::of(number()),
         option::of((option::of(moment()), any::<bool>())),
+        option::of(number()),
     )
-        .prop_map(|(now, v, m, marks, stall, reclaim)| {
+        .prop_map(|(now, v, m, marks, stall, reclaim, boost)| {
             let page = |i: usize| Pages(m[i]);
             Sample {
                 now,
@@ -112,6 +113,7 @@ fn sample() -> impl Strategy<Value = Sample> {
                     direct_since,
                     kswapd_awake,
                 }),
+                boost: boost.map(Pages),
             }
         })
 }

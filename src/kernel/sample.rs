@@ -19,6 +19,9 @@ pub struct Sample {
     pub stall: Option<Stall>,
     /// From the kernel's reclaim events, if there is a source of them.
     pub reclaim: Option<ReclaimEvents>,
+    /// How many pages of each of the watermarks are a boost; None if they were not read, or the
+    /// kernel does not tell.
+    pub boost: Option<Pages>,
 }
 
 /// Counters of `/proc/vmstat` in pages or events; 0 where the kernel has no such line.
@@ -131,7 +134,7 @@ pub struct ReclaimEvents {
     pub kswapd_awake: bool,
 }
 
-coded_struct!(Sample { now, vmstat, meminfo, watermarks, stall, reclaim });
+coded_struct!(Sample { now, vmstat, meminfo, watermarks, stall, reclaim } without { boost });
 coded_struct!(Vmstat {
     nr_free_pages,
     nr_inactive_file,

@@ -13,6 +13,7 @@ use super::Stall;
 use super::Watermarks;
 use crate::clock::MonoTime;
 use crate::units::PageSize;
+use crate::units::Pages;
 use std::fmt;
 use std::path::Path;
 
@@ -142,9 +143,10 @@ impl Sampler {
             .and_then(|averages| averages.full_centi)
             .map(|full_avg10_centi| Stall { full_avg10_centi });
 
-        out.watermarks = None;
+        (out.watermarks, out.boost) = (None, None);
         if watermarks {
-            out.watermarks = Some(self.read_watermarks()?);
+            let (marks, boost) = self.read_watermarks()?;
+            (out.watermarks, out.boost) = (Some(marks), boost);
         }
         Ok(())
     }
@@ -155,12 +157,12 @@ impl Sampler {
         self.page_counters
     }
 
-    /// The watermarks alone. Does not allocate.
+    /// The watermarks alone, and what of them is a boost if the kernel says so. Does not allocate.
     ///
     /// # Errors
     ///
     /// zoneinfo cannot be read or lacks a required line.
-    pub fn read_watermarks(&mut self) -> Result<Watermarks, SampleError> {
+    pub fn read_watermarks(&mut self) -> Result<(Watermarks, Option<Pages>), SampleError> {
         let mut parser = zoneinfo::Parser::default();
         self.zoneinfo
             .read_lines(&mut self.buffer, |line| parser.line(line))

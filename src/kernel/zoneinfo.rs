@@ -7,6 +7,7 @@
 use super::scan;
 use super::ParseError;
 use super::Watermarks;
+use crate::units::Pages;
 
 const FILE: &str = "zoneinfo";
 
@@ -20,6 +21,7 @@ scan::keyed_lines! {
         present = "present",
     }
     optional {
+        boost = "boost",
     }
 }
 
@@ -27,6 +29,9 @@ scan::keyed_lines! {
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     sum: Watermarks,
+    boost: Pages,
+    /// A zone has not said by how much it is boosted.
+    boost_untold: bool,
     zones: u32,
     state: State,
 }
@@ -55,7 +60,12 @@ impl Parser {
             None => zone.line(line),
             Some(list) => {
                 let protection = highest(list).ok_or(ParseError::malformed(FILE, "protection:"))?;
+                let told = zone.boost.is_some();
                 let zone = zone.finish()?;
+                if zone.present != 0 {
+                    self.boost += Pages(zone.boost);
+                    self.boost_untold |= !told;
+                }
                 self.sum.add_zone(zone.present, [zone.min, zone.low, zone.high], protection);
                 self.zones = self.zones.saturating_add(1);
                 self.state = State::Outside;
@@ -72,11 +82,11 @@ impl Parser {
         }
     }
 
-    pub(super) fn finish(self) -> Result<Watermarks, ParseError> {
+    pub(super) fn finish(self) -> Result<(Watermarks, Option<Pages>), ParseError> {
         self.end_of_zone()?;
         match self.zones {
             0 => Err(ParseError::missing(FILE, "Node")),
-            _ => Ok(self.sum),
+            _ => Ok((self.sum, (!self.boost_untold).then_some(self.boost))),
         }
     }
 }
@@ -88,13 +98,15 @@ fn highest(list: &[u8]) -> Option<i64> {
         .try_fold(0, |most, entry| Some(scan::decimal(scan::skip_blanks(entry))?.max(most)))
 }
 
-/// Reads the text of `/proc/zoneinfo`. Unknown lines are skipped.
+/// Reads the text of `/proc/zoneinfo`: the watermarks, and how many pages of each of them are a
+/// boost, summed over the populated zones; None if the kernel does not print that. Unknown lines are
+/// skipped.
 ///
 /// # Errors
 ///
 /// There is no zone; one has no `min`, `low`, `high`, `present` or `protection`; or one of these
 /// is not a number.
-pub fn parse(text: &[u8]) -> Result<Watermarks, ParseError> {
+pub fn parse(text: &[u8]) -> Result<(Watermarks, Option<Pages>), ParseError> {
     let mut parser = Parser::default();
     scan::each_line(text, |line| parser.line(line))?;
     parser.finish()
@@ -104,7 +116,6 @@ pub fn parse(text: &[u8]) -> Result<Watermarks, ParseError> {
 mod tests {
     use super::*;
     use crate::kernel::Problem;
-    use crate::units::Pages;
 
     fn zone(present: i64) -> String {
         format!(
@@ -116,21 +127,32 @@ mod tests {
 
     #[test]
     fn a_zone_counts_with_its_highest_protection() {
-        let marks = parse(zone(100).as_bytes()).unwrap();
+        let (marks, _) = parse(zone(100).as_bytes()).unwrap();
         let expected = [Pages(15), Pages(25), Pages(35), Pages(35)];
         assert_eq!([marks.min, marks.low, marks.high, marks.total_reserve], expected);
     }
 
     #[test]
     fn a_zone_without_pages_counts_only_in_the_reserve() {
-        let marks = parse(format!("{}{}", zone(100), zone(0)).as_bytes()).unwrap();
+        let (marks, _) = parse(format!("{}{}", zone(100), zone(0)).as_bytes()).unwrap();
         assert_eq!((marks.high, marks.total_reserve), (Pages(35), Pages(70)));
     }
 
     #[test]
     fn any_number_of_nodes_is_summed() {
-        let marks = parse(zone(1).repeat(1000).as_bytes()).unwrap();
+        let (marks, _) = parse(zone(1).repeat(1000).as_bytes()).unwrap();
         assert_eq!(marks.min, Pages(15_000));
+    }
+
+    #[test]
+    fn a_boost_is_summed_over_populated_zones_and_unknown_if_one_of_them_does_not_tell() {
+        let boosted =
+            |present| zone(present).replacen("        min", "        boost 4\n        min", 1);
+        let boost = |text: String| parse(text.as_bytes()).unwrap().1;
+        assert_eq!(boost(boosted(1).repeat(2) + &boosted(0) + &zone(0)), Some(Pages(8)));
+        assert_eq!(boost(boosted(1) + &zone(1)), None);
+        let error = parse(boosted(1).replace("boost 4", "boost x").as_bytes()).unwrap_err();
+        assert_eq!((error.field, error.problem), ("boost", Problem::Malformed));
     }
 
     #[test]
@@ -158,7 +180,7 @@ mod tests {
     #[test]
     fn sums_saturate() {
         let text = zone(1).replace("high 30", "high 9223372036854775807");
-        let marks = parse(text.repeat(3).as_bytes()).unwrap();
+        let (marks, _) = parse(text.repeat(3).as_bytes()).unwrap();
         assert_eq!(marks.high, Pages(i64::MAX));
     }
 }

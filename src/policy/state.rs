@@ -181,8 +181,8 @@ impl Policy {
         }
         // The first kill is decided on fresh watermarks: those read at the start of the daemon are
         // older than the tuning that init and the framework do later. Where scarcity is all there
-        // is to see, the kernel may have boosted them (watermark_boost_factor), of which it tells
-        // nobody, and with kswapd given up nothing lowers them again before memory is gone.
+        // is to see, the kernel may have boosted them (watermark_boost_factor), of which no event
+        // tells, and with kswapd given up nothing lowers them again before memory is gone.
         let watermarks = for_scarcity
             || !self.ever_killed
             || t.levels_decide()
@@ -352,7 +352,7 @@ impl Policy {
         let (percent, max_thrashing) = thrashing.look(now, vmstat, t);
         let watermarks = self.watermarks.refresh(sample.watermarks, now);
         if let (Some(unboosted), Some(read)) = (&mut self.unboosted, &sample.watermarks) {
-            unboosted.learn(read);
+            unboosted.learn(read, sample.boost);
         }
         let free = watermark::free(meminfo);
         let limit = t.stall_limit_critical.saturating_mul(100);

@@ -65,8 +65,9 @@ impl Remembered {
 ///
 /// After memory fragments (`watermark_boost_factor`) the kernel raises the marks of a zone by up to
 /// one and a half times its high one, usually until kswapd has made a round. What it prints includes
-/// that. All three marks rise alike, so the lowest read are right until the distances between them
-/// change, or the kernel says that the marks do.
+/// that, and newer kernels print the boost beside it. Where they do not it is guessed: all three
+/// marks rise alike, so the lowest read are right until the distances between them change, or the
+/// kernel says that the marks do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unboosted(Watermarks);
 
@@ -80,8 +81,14 @@ impl Coded for Unboosted {
 }
 
 impl Unboosted {
-    /// Learns from marks just read.
-    pub(super) fn learn(&mut self, read: &Watermarks) {
+    /// Learns from marks just read, `boost` pages of which are a boost if the kernel tells.
+    pub(super) fn learn(&mut self, read: &Watermarks, boost: Option<Pages>) {
+        if let Some(boost) = boost {
+            let [min, low, high] =
+                [read.min, read.low, read.high].map(|mark| (mark - boost).max(Pages::ZERO));
+            self.0 = Watermarks { min, low, high, ..*read };
+            return;
+        }
         let spread = |marks: &Watermarks| (marks.low - marks.min, marks.high - marks.low);
         if self.0.high == Pages::ZERO || spread(read) != spread(&self.0) || read.low < self.0.low {
             self.0 = *read;

@@ -5,6 +5,10 @@ use super::record::Process;
 use crate::clock::MonoTime;
 use crate::codec::coded_enum;
 use crate::codec::coded_struct;
+use crate::codec::CodecError;
+use crate::codec::Coded;
+use crate::codec::Reader;
+use crate::codec::Writer;
 use crate::kernel::Sample;
 use crate::policy::Admission;
 use crate::policy::PollPlan;
@@ -37,7 +41,44 @@ pub struct Look {
     pub plan: PollPlan,
 }
 
-coded_struct!(Look { trigger, woken, now, pending, admission, seen, act, tried, waiting, plan });
+impl Coded for Look {
+    fn put(&self, out: &mut Writer<'_>) {
+        let Self { trigger, woken, now, pending, admission, seen, act, tried, waiting, plan } =
+            self;
+        trigger.put(out);
+        woken.put(out);
+        now.put(out);
+        pending.put(out);
+        admission.put(out);
+        seen.put(out);
+        act.put(out);
+        tried.put(out);
+        waiting.put(out);
+        plan.put(out);
+        // The sample had no place for it at first.
+        seen.as_ref().and_then(|seen| seen.sample.boost).put(out);
+    }
+
+    fn take(from: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let mut look = Self {
+            trigger: Coded::take(from)?,
+            woken: Coded::take(from)?,
+            now: Coded::take(from)?,
+            pending: Coded::take(from)?,
+            admission: Coded::take(from)?,
+            seen: Coded::take(from)?,
+            act: Coded::take(from)?,
+            tried: Coded::take(from)?,
+            waiting: Coded::take(from)?,
+            plan: Coded::take(from)?,
+        };
+        // That of an older daemon ends here.
+        if let (Some(seen), false) = (&mut look.seen, from.rest().is_empty()) {
+            seen.sample.boost = Coded::take(from)?;
+        }
+        Ok(look)
+    }
+}
 
 /// The facts and the verdict.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -234,6 +234,24 @@ fn watermarks_that_the_kernel_has_raised_for_good_are_no_boost() {
 }
 
 #[test]
+fn a_boost_that_the_kernel_prints_is_told_from_watermarks_raised_for_good() {
+    // At the first look after a change that was told the marks may be boosted already; and of a
+    // change that nobody told the distances between them may say nothing.
+    for (told, boost, floor) in [(true, 1500, 201), (false, 1500, 201), (false, 0, 0), (true, 0, 0)]
+    {
+        let mut machine = Machine::new(Tunables::default());
+        machine.boost(1500);
+        machine.sample.boost = Some(Pages(boost));
+        machine.sample.meminfo.free = Pages(3499);
+        if told {
+            machine.policy.watermarks_changed();
+        }
+        let cause = machine.look(10_100, Trigger::KswapdWake).cause.unwrap();
+        assert_eq!(cause.min_adj.get(), floor, "{told} {boost}");
+    }
+}
+
+#[test]
 fn a_critical_stall_lifts_every_protection_where_only_boosted_watermarks_are_breached_too() {
     for (full_avg10_centi, floor) in [(8000, 201), (8001, 0)] {
         let mut machine =

@@ -238,14 +238,12 @@ choose! {
 
 roll! {
     Header { version, kernel, page, boot, pid, started, wall_ns, dry_run, adopt }
-    Look { trigger, woken, now, pending, admission, seen, act, tried, waiting, plan }
     Seen { sample, verdict }
     Tried { process, obstacle }
     Process { pid, uid, adj }
     Verdict { signals, cause }
     Cause { reason, min_adj, cut_thrashing_limit }
     PollPlan { request, interval_ms }
-    Sample { now, vmstat, meminfo, watermarks, stall, reclaim }
     Stall { full_avg10_centi }
     Watermarks { min, low, high, total_reserve }
     ReclaimEvents { direct_since, kswapd_awake }
@@ -289,6 +287,42 @@ roll! {
 impl<A: Roll, B: Roll> Roll for (A, B) {
     fn roll(dice: &mut Dice) -> Self {
         (A::roll(dice), B::roll(dice))
+    }
+}
+
+impl Roll for Sample {
+    /// Without a boost, which a look keeps and a status does not.
+    fn roll(dice: &mut Dice) -> Self {
+        Self {
+            now: Roll::roll(dice),
+            vmstat: Roll::roll(dice),
+            meminfo: Roll::roll(dice),
+            watermarks: Roll::roll(dice),
+            stall: Roll::roll(dice),
+            reclaim: Roll::roll(dice),
+            boost: None,
+        }
+    }
+}
+
+impl Roll for Look {
+    fn roll(dice: &mut Dice) -> Self {
+        let mut look = Self {
+            trigger: Roll::roll(dice),
+            woken: Roll::roll(dice),
+            now: Roll::roll(dice),
+            pending: Roll::roll(dice),
+            admission: Roll::roll(dice),
+            seen: Roll::roll(dice),
+            act: Roll::roll(dice),
+            tried: Roll::roll(dice),
+            waiting: Roll::roll(dice),
+            plan: Roll::roll(dice),
+        };
+        if let Some(seen) = &mut look.seen {
+            seen.sample.boost = Roll::roll(dice);
+        }
+        look
     }
 }
 

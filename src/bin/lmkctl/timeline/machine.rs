@@ -132,6 +132,7 @@ impl Machine {
             }),
             stall: Some(Stall { full_avg10_centi: (4200 - self.free).clamp(0, 4200) / 2 }),
             reclaim: None,
+            boost: None,
         }
     }
 
