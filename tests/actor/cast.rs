@@ -96,6 +96,13 @@ impl App {
         fs::write(&path, adj.to_string()).context(path)
     }
 
+    /// Ids of its threads, of which the leader's is its own.
+    pub fn threads(&self) -> Vec<u32> {
+        let tasks =
+            fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+    }
+
     /// Whether it has ended just now; then `end` says how, and this is the time.
     pub fn has_ended(&mut self) -> Option<u64> {
         if self.end.is_some() {

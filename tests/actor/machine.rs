@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 /// The number after `name` in a file of lines.
@@ -47,6 +48,22 @@ pub fn watch(out: Out) {
     });
 }
 
+/// Whether a system_server of the device's own is there, so that the actor's is not the only one.
+pub fn has_framework() -> bool {
+    let is_it = |folder: &Path| {
+        fs::read(folder.join("cmdline")).is_ok_and(|line| line.starts_with(b"system_server\0"))
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.map(|process| process.path()).any(|folder| is_it(&folder))
+}
+
+/// Whether a descriptor of the process `pid` stands for another process: a daemon has such for everyone who registers.
+fn is_of_a_process(link: &str, pid: u32) -> bool {
+    let of = || link.strip_prefix("/proc/")?.split('/').next()?.parse::<u32>().ok();
+    // A file of its own in newer kernels.
+    link == "anon_inode:[pidfd]" || link.starts_with("pidfd:") || of().is_some_and(|of| of != pid)
+}
+
 /// What a daemon has cost so far: all its threads together, but page faults of its first one alone,
 /// which decides and kills.
 pub fn look(pid: u32) -> Result<Value> {
@@ -68,15 +85,49 @@ pub fn look(pid: u32) -> Result<Value> {
         let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
         switches += number(&status, "voluntary_ctxt_switches:").unwrap_or(0);
     }
+    let (mut fds, mut own_fds) = (0_u32, 0_u32);
+    for fd in fs::read_dir(format!("{folder}/fd"))? {
+        let Ok(link) = fs::read_link(fd?.path()) else { continue };
+        fds += 1;
+        own_fds += u32::from(!is_of_a_process(&link.to_string_lossy(), pid));
+    }
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     Ok(json!({
         "pid": pid,
         "exe": fs::read_link(format!("{folder}/exe")).unwrap_or_default(),
         "rss_kb": number(&status, "VmRSS:"),
-        "fds": fs::read_dir(format!("{folder}/fd"))?.count(),
+        "fds": fds,
+        // Without those that stand for other processes.
+        "own_fds": own_fds,
         // A tick is 10 ms to user space on every architecture.
         "cpu_ms": ticks * 10,
         "wakeups": switches,
         "minor_faults": field(&first, 10),
         "major_faults": field(&first, 12),
+        // How many processes and threads the device has started since it booted.
+        "born": number(&stat, "processes "),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_of_other_processes_are_told_from_a_daemons_own() {
+        let others = ["anon_inode:[pidfd]", "pidfd:[4026]", "/proc/71/statm", "/proc/71/task/72"];
+        for link in others {
+            assert!(is_of_a_process(link, 70), "{link}");
+        }
+        let own = [
+            "anon_inode:[eventpoll]",
+            "socket:[71]",
+            "/proc/meminfo",
+            "/proc/70/stat",
+            "/dev/null",
+        ];
+        for link in own {
+            assert!(!is_of_a_process(link, 70), "{link}");
+        }
+    }
 }

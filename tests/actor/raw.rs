@@ -1,4 +1,4 @@
-//! System calls that make processes misbehave, and mapped files. The actor's only unsafe code.
+//! System calls that make processes misbehave, mapped files, and mounts. The actor's only unsafe code.
 #![allow(unsafe_code)]
 
 use anyhow::Context;
@@ -6,6 +6,7 @@ use anyhow::Result;
 use rustix::mm::mmap;
 use rustix::mm::MapFlags;
 use rustix::mm::ProtFlags;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Error;
 
@@ -74,6 +75,34 @@ pub fn hold_at_exit(pid: i32) -> Result<()> {
     let seized =
         unsafe { libc::syscall(libc::SYS_ptrace, PTRACE_SEIZE, pid, 0, PTRACE_O_TRACEEXIT) };
     check(seized).context("PTRACE_SEIZE")
+}
+
+/// Lets `target` show what `source` shows.
+pub fn bind(source: &str, target: &str) -> Result<()> {
+    mount(source, target, libc::MS_BIND)
+}
+
+/// Makes what is mounted at `target` read-only there, and nowhere else: the filesystem itself stays as it is.
+pub fn make_read_only(target: &str) -> Result<()> {
+    mount("none", target, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY)
+}
+
+fn mount(source: &str, target: &str, flags: libc::c_ulong) -> Result<()> {
+    let (from, to) = (CString::new(source)?, CString::new(target)?);
+    // SAFETY: both strings end in NUL and outlive the call, which only reads them; with these flags the kernel looks at
+    // neither a type nor data.
+    let mounted = unsafe {
+        libc::mount(from.as_ptr(), to.as_ptr(), std::ptr::null(), flags, std::ptr::null())
+    };
+    check(mounted.into()).with_context(|| format!("mount {source} {target}"))
+}
+
+/// Takes away what was mounted at `target` last, even while somebody has it open.
+pub fn unmount(target: &str) -> Result<()> {
+    let path = CString::new(target)?;
+    // SAFETY: the string ends in NUL and outlives the call, which only reads it.
+    let unmounted = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+    check(unmounted.into()).with_context(|| format!("umount {target}"))
 }
 
 fn check(returned: libc::c_long) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The processes that use memory: `actor app KIND MIB THREADS ROLE SCHED`.
+//! The processes that use memory, and helpers: `actor app KIND MIB THREADS ROLE SCHED`.
 //!
 //! A process writes lines to the pipe that all share, its pid first: `PID ready`, and what its role has to tell. Orders
 //! come on its standard input.
@@ -8,9 +8,16 @@ use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
 use lmkd::clock::MonoTime;
+use rustix::process::set_parent_process_death_signal;
+use rustix::process::Signal;
 use std::fs::File;
 use std::io::BufRead;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::io::Write;
+use std::os::unix::process::parent_id;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -62,6 +69,7 @@ fn cache_file() -> Result<File> {
 /// `app KIND MIB THREADS ROLE SCHED`; never returns unless something fails.
 pub fn play(args: &[String]) -> Result<()> {
     let [kind, mib, threads, role, sched] = args else { bail!("app KIND MIB THREADS ROLE SCHED") };
+    end_with_parent()?;
     let kind = match kind.as_str() {
         "noise" => Kind::Noise,
         "sparse" => Kind::Sparse,
@@ -74,7 +82,11 @@ pub fn play(args: &[String]) -> Result<()> {
     let mut mapping = None;
     if let Kind::File = kind {
         if mib > 0 {
-            let mapped = raw::Mapping::new(&cache_file()?, mib * MIB)?;
+            let (mut file, length) = (cache_file()?, mib * MIB);
+            // A disk has no length but its end. To touch what is not there would be the end of this process.
+            let there = file.seek(SeekFrom::End(0))?;
+            anyhow::ensure!(there >= u64::try_from(length)?, "the file has {there} bytes");
+            let mapped = raw::Mapping::new(&file, length)?;
             mapped.touch(4096);
             mapping = Some(mapped);
         }
@@ -124,13 +136,27 @@ pub fn play(args: &[String]) -> Result<()> {
             frames(&mut held);
         }
         "grow" => {
-            tell("ready");
             grow(kind, &mut held)?;
         }
         _ => bail!("{role}: no such role"),
     }
     rest();
     Ok(())
+}
+
+/// Has the kernel end this process when its parent ends, however that comes about: what it holds would be missed.
+fn end_with_parent() -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")?;
+    // A parent that has gone already is not told of.
+    anyhow::ensure!(parent_id() != 1, "the parent is gone");
+    Ok(())
+}
+
+/// `run PROGRAM ARGUMENT...`: becomes that program, which ends with this process's parent as well.
+pub fn run(args: &[String]) -> Result<()> {
+    let [program, rest @ ..] = args else { bail!("run PROGRAM ARGUMENT...") };
+    end_with_parent()?;
+    Err(Command::new(program).args(rest).exec()).with_context(|| program.clone())
 }
 
 fn rest() {
@@ -191,6 +217,7 @@ fn grow(kind: Kind, held: &mut Vec<Vec<u8>>) -> Result<()> {
             }
         }
     });
+    tell("ready");
     for order in next {
         let mut words = order.split(' ').skip(1).map(str::parse::<u64>);
         let (Some(Ok(mib)), Some(Ok(speed))) = (words.next(), words.next()) else {
@@ -216,6 +243,7 @@ fn grow(kind: Kind, held: &mut Vec<Vec<u8>>) -> Result<()> {
 /// `hold PID`: keeps that process from exiting once it is killed, for as long as this one lives.
 pub fn hold(args: &[String]) -> Result<()> {
     let [pid] = args else { bail!("hold PID") };
+    end_with_parent()?;
     raw::hold_at_exit(pid.parse()?)?;
     tell("ready");
     rest();

@@ -12,6 +12,8 @@
 //! | `hold`, `release` | `name` | keeps an app from exiting once it is killed; lets it go |
 //! | `reuse` | fields of `spawn`, `pid` | an app that gets the id of a dead one |
 //! | `run` | `name`, `argv` | another program |
+//! | `cover` | `file`, `with` | a file of /proc shows another; without `with` it is read-only |
+//! | `uncover` | | all files of /proc are as they were |
 //! | `connect`, `disconnect` | | system_server comes and goes; it comes back by itself each second |
 //! | `count` | | asks the daemon for its number of kills, after which all earlier orders have been served |
 //! | `start_monitoring`, `boot_completed`, `update_props` | | commands of the protocol |
@@ -19,24 +21,27 @@
 //! | `look` | `pid` | what a daemon has cost |
 //! | `quit` | | ends everything |
 //!
-//! Events: `hello`, `sample` each 100 ms, `app`, `rank`, `death`, `grown`, `frames`, `late`, `connected`, `disconnected`,
-//! `told`, `stat`, and of the kernel `sigkill`, `sigterm`,
-//! `exit`, `oom`. `us` is the monotonic clock.
+//! Events: `hello`, `sample` each 100 ms, `app`, `threads`, `rank`, `death`, `grown`, `frames`, `late`, `connected`,
+//! `disconnected`, `told`, `stat`, and of the kernel `sigkill`, `sigterm`, `exit`, `oom`, and `lost` for what of its
+//! record is missing. `us` is the monotonic clock.
 
 use crate::cast::App;
 use crate::cast::Shape;
 use crate::cast::FIRST_APP_UID;
 use crate::machine;
+use crate::mounts::Mounts;
 use crate::out::now_us;
 use crate::out::Out;
 use crate::players;
 use crate::raw;
+use crate::reuse;
 use crate::trace::Trace;
 use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
 use lmkd::control::client::Client;
 use lmkd::control::wire::KillCount;
+use lmkd::sys::signal::SignalFd;
 use rustix::event::poll;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
@@ -69,6 +74,7 @@ struct Stage {
     deaf: Vec<Client>,
     rabble: Option<players::Rabble>,
     press: Option<Press>,
+    mounts: Mounts,
     pipe: OwnedFd,
     cache: String,
     quit: bool,
@@ -77,6 +83,8 @@ struct Stage {
 /// `serve CACHE_FILE`: until the order to quit or the end of the input.
 pub fn serve(args: &[String]) -> Result<()> {
     let [cache] = args else { bail!("serve CACHE_FILE") };
+    // What an adbd sends that has lost the host. The end of the input says the same, and leaves time to tidy up.
+    let _hangup = SignalFd::block(&[libc::SIGHUP]).context("SIGHUP")?;
     // The times of deaths are worthless if pressure delays their reader; and it must outlive everything.
     fs::write("/proc/self/oom_score_adj", "-1000").context("oom_score_adj")?;
     // Two descriptors for each app, and there are thousands.
@@ -84,6 +92,7 @@ pub fn serve(args: &[String]) -> Result<()> {
     setrlimit(Resource::Nofile, many).context("open files")?;
     lmkd::sys::sched::lock_memory().context("mlockall")?;
     raw::set_fifo(false)?;
+    let mounts = Mounts::new().context("what is mounted on /proc")?;
     let (out, writer) = Out::start();
     let trace = Trace::start(out.clone());
     let (words, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -93,6 +102,7 @@ pub fn serve(args: &[String]) -> Result<()> {
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
         "page_kb": rustix::param::page_size() / 1024,
         "machine": machine,
+        "framework": machine::has_framework(),
         "trace": trace.as_ref().map_or_else(|error| format!("{error:#}"), |_| "yes".to_owned()),
     });
     out.event("hello", hello);
@@ -105,6 +115,7 @@ pub fn serve(args: &[String]) -> Result<()> {
         deaf: Vec::new(),
         rabble: None,
         press: None,
+        mounts,
         pipe,
         cache: cache.clone(),
         quit: false,
@@ -233,6 +244,10 @@ impl Stage {
         };
         match (word, numbers.as_slice()) {
             ("ready", _) => {
+                let threads = app.threads();
+                if threads.len() > 1 {
+                    self.out.event("threads", json!({"pid": pid, "tids": threads}));
+                }
                 if let Some(id) = app.order.take() {
                     self.out.event("done", json!({"id": id, "pid": pid}));
                 }
@@ -272,8 +287,7 @@ impl Stage {
         match order["do"].as_str().unwrap_or("") {
             "spawn" => return self.spawn(order, id).map(|()| None),
             "reuse" => {
-                let pid = number("pid");
-                fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())?;
+                reuse::make_next(u32::try_from(number("pid"))?)?;
                 return self.spawn(order, id).map(|()| None);
             }
             "rank" => self.rank(order)?,
@@ -307,9 +321,8 @@ impl Stage {
                     .flatten()
                     .filter_map(Value::as_str)
                     .collect();
-                let [program, rest @ ..] = argv.as_slice() else { bail!("argv") };
-                let mut command = Command::new(program);
-                command.args(rest);
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg("run").args(argv);
                 let pid = self.start_helper(command, &name, id)?;
                 // It has nothing to say.
                 if let Some(app) = self.apps.last_mut() {
@@ -347,6 +360,14 @@ impl Stage {
                 self.rabble = None;
             }
             "look" => return machine::look(u32::try_from(number("pid"))?).map(Some),
+            "cover" => {
+                let file = order["file"].as_str().context("file")?;
+                match order["with"].as_str() {
+                    Some(with) => self.mounts.cover(file, with)?,
+                    None => self.mounts.forbid_writing(file)?,
+                }
+            }
+            "uncover" => self.mounts.uncover()?,
             "quit" => self.quit = true,
             other => bail!("{other}: no such order"),
         }

@@ -7,6 +7,7 @@ use crate::run::Scenario;
 use crate::run::Swap;
 use crate::scenarios::BASE;
 use anyhow::Result;
+use serde_json::json;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -63,38 +64,27 @@ fn no_psi(run: &mut Run<'_>) -> Result<()> {
     two_deaths(run, 10)
 }
 
-/// Ways in which a file is not what it should be: what the daemon may say of it, and how that is brought about and
-/// ended.
-const SPOILT: [(&str, &str, &str); 6] = [
-    ("zoneinfo", "mount -o bind /data/local/tmp/empty /proc/zoneinfo", "umount -l /proc/zoneinfo"),
-    ("vmstat", "mount -o bind /data/local/tmp/empty /proc/vmstat", "umount -l /proc/vmstat"),
-    ("meminfo", "mount -o bind /data/local/tmp/empty /proc/meminfo", "umount -l /proc/meminfo"),
-    (
-        "pressure",
-        "mount -o bind /data/local/tmp/empty /proc/pressure/memory",
-        "umount -l /proc/pressure/memory",
-    ),
-    // Not there at all.
-    ("pressure", "mount -t tmpfs none /proc/pressure", "umount -l /proc/pressure"),
-    (
-        "pressure",
-        "mount -o bind /proc/pressure/memory /proc/pressure/memory &&
-            mount -o remount,bind,ro /proc/pressure/memory",
-        "umount -l /proc/pressure/memory",
-    ),
+/// Ways in which a file is not what it should be: what the daemon may say of it, which one it is, and what it shows
+/// instead; nothing, if it is only read-only. All that is shown is what policy lets the daemon read anyway.
+const SPOILT: [(&str, &str, Option<&str>); 6] = [
+    ("zoneinfo", "/proc/zoneinfo", Some("/proc/meminfo")),
+    ("vmstat", "/proc/vmstat", Some("/proc/meminfo")),
+    ("meminfo", "/proc/meminfo", Some("/proc/vmstat")),
+    ("pressure", "/proc/pressure/memory", Some("/dev/null")),
+    // A folder without it.
+    ("pressure", "/proc/pressure", Some("/proc/driver")),
+    ("pressure", "/proc/pressure/memory", None),
 ];
 
 /// One of these files after the other gives nothing, is missing, or cannot be written; the daemon goes on with what
 /// is left.
 fn proc_files(run: &mut Run<'_>) -> Result<()> {
-    run.device.shell(
-        "rm -f /data/local/tmp/empty; : >/data/local/tmp/empty; chmod 444 /data/local/tmp/empty",
-    )?;
-    for (file, spoil, mend) in SPOILT {
-        run.note(spoil);
-        let done = run.device.shell(spoil).and_then(|_| spoilt(run, file));
+    for (file, path, with) in SPOILT {
+        run.note(format!("{path}: {}", with.unwrap_or("read-only")));
+        let cover = json!({"do": "cover", "file": path, "with": with});
+        let done = run.remote.order(cover).and_then(|_| spoilt(run, file));
         // Even if only a part of it was done: other scenarios need the file.
-        run.device.shell(&format!("{mend}; true"))?;
+        run.remote.order(json!({"do": "uncover"}))?;
         done?;
         run.remote.empty_stage()?;
     }
