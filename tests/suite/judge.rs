@@ -1,5 +1,11 @@
 //! From the actor's events to a story, and what every story must show.
 
+mod cost;
+mod order;
+mod record;
+
+pub use record::is_recorded;
+
 use crate::remote::is;
 use crate::run::Look;
 use crate::story::App;
@@ -14,11 +20,6 @@ use serde_json::Value;
 /// The default of kill_timeout_ms, 100: after it, the next victim may be chosen. As in AOSP, the daemon takes seconds and
 /// the rest apart and rounds the rest towards 0, which can be one ms too many; another is for the two clocks.
 pub const KILL_TIMEOUT_MS: f64 = 98.0;
-/// An app that was ranked so shortly before a kill may not have been known to the daemon yet.
-const RANK_GRACE_MS: f64 = 400.0;
-
-/// Pages of the recorder's ring and of tables are resident once they were used; a leak would grow with every scenario.
-const RSS_SLACK_KB: u64 = 512;
 
 /// What surrounds the events.
 pub struct Evidence<'a> {
@@ -41,6 +42,8 @@ pub struct Evidence<'a> {
     pub restarted: Option<Look>,
     /// The same process after the run's first scenario.
     pub first: Option<Look>,
+    /// The device has a system_server of its own, whose apps register with the daemon, too.
+    pub framework: bool,
 }
 
 /// Fills the story from what was seen.
@@ -95,16 +98,25 @@ pub fn tell(story: &mut Story, evidence: &Evidence<'_>) {
                     continue;
                 }
                 let by = if guard { story.daemon.clone() } else { text("by") };
-                let log = evidence.log;
-                let Some(app) = story.apps.iter().rfind(|app| app.pid == pid) else { continue };
+                let line = kill_line(evidence.log, pid);
+                let (name, adj, outsider) = match story.apps.iter().rfind(|app| app.pid == pid) {
+                    Some(app) => (app.name.clone(), adj_at(app, ms), false),
+                    // What others do to others, such as a system_server that cleans up, is their concern.
+                    None if guard => {
+                        let (name, adj) = line.and_then(order::named).unzip();
+                        (name.unwrap_or_else(|| format!("process {pid}")), adj, true)
+                    }
+                    None => continue,
+                };
                 let kill = Kill {
                     ms,
                     pid,
-                    name: app.name.clone(),
-                    adj: adj_at(app, ms),
+                    name,
+                    adj,
                     by,
-                    reason: reason(log, pid),
+                    reason: reason(evidence.log, pid),
                     asked: kind == "sigterm",
+                    outsider,
                     ..Kill::default()
                 };
                 story.kills.push(kill);
@@ -131,6 +143,11 @@ pub fn tell(story: &mut Story, evidence: &Evidence<'_>) {
     // Events come from several threads, each in its own order.
     story.kills.sort_by(|one, other| one.ms.total_cmp(&other.ms));
     for kill in &mut story.kills {
+        if kill.outsider {
+            // The actor is not its parent.
+            let us = order::exit_us(events, &[kill.pid], kill.ms, start);
+            kill.exit_ms = us.map(at);
+        }
         let app = story.apps.iter().rfind(|app| app.pid == kill.pid);
         kill.exit_ms = kill.exit_ms.or(app.and_then(|app| app.died_ms));
         if kill.told_ms.is_none() {
@@ -149,11 +166,14 @@ pub fn tell(story: &mut Story, evidence: &Evidence<'_>) {
 pub fn judge(story: &mut Story, evidence: &Evidence<'_>) {
     let cut_short = last_before_the_daemons_end(story, evidence);
     let mut checks = vec![
-        most_expendable_first(story),
-        one_at_a_time(story, evidence.events),
+        record::is_whole(evidence.events),
+        record::explains_every_death(evidence.events),
+        order::most_expendable_first(story),
+        order::one_at_a_time(story, evidence.events),
         every_victim_died(story),
         no_oom_kill(story, evidence.oom_kills),
-        protected_alive(story),
+        order::protected_alive(story),
+        order::outsiders_were_expendable(story),
         every_kill_is_explained(story, cut_short),
         sizes_are_right(story, evidence, cut_short),
         subscribers_heard(story, cut_short),
@@ -161,7 +181,7 @@ pub fn judge(story: &mut Story, evidence: &Evidence<'_>) {
         watchdog_slept(evidence.log),
     ];
     if evidence.restarted.is_some() || !evidence.restarts_daemon {
-        checks.extend(daemon_as_before(evidence));
+        checks.extend(cost::daemon_as_before(evidence));
     }
     story.checks.append(&mut checks);
 }
@@ -195,11 +215,15 @@ fn adj_at(app: &App, ms: f64) -> Option<i32> {
     app.adj.iter().rfind(|(since, _)| *since <= ms).map(|(_, adj)| *adj)
 }
 
-/// The reason in the daemon's own words: `Kill 'NAME' (PID), uid ...; reason: TEXT`.
-fn reason(log: &[String], pid: u32) -> Option<String> {
+/// The daemon's own words: `Kill 'NAME' (PID), uid ...; reason: TEXT`.
+fn kill_line(log: &[String], pid: u32) -> Option<&str> {
     let sign = format!("({pid}), uid ");
-    let line = log.iter().rfind(|line| line.contains("Kill '") && line.contains(&sign))?;
-    Some(line.split_once("; reason: ")?.1.trim().to_owned())
+    let line = log.iter().rfind(|line| line.contains("Kill '") && line.contains(&sign));
+    line.map(String::as_str)
+}
+
+fn reason(log: &[String], pid: u32) -> Option<String> {
+    Some(kill_line(log, pid)?.split_once("; reason: ")?.1.trim().to_owned())
 }
 
 fn figures(story: &Story, evidence: &Evidence<'_>) -> Figures {
@@ -244,67 +268,6 @@ fn check(name: &'static str, ok: bool, detail: String) -> Check {
     Check { name, ok, detail }
 }
 
-/// No kill may pass over a registered app that is more expendable.
-fn most_expendable_first(story: &Story) -> Check {
-    let mut passed_over = Vec::new();
-    for kill in &story.kills {
-        let Some(adj) = kill.adj else {
-            passed_over.push(format!("{} was never registered", kill.name));
-            continue;
-        };
-        let better = story.apps.iter().find(|app| {
-            let known = adj_at(app, kill.ms - RANK_GRACE_MS).min(adj_at(app, kill.ms));
-            let alive = app.died_ms.is_none_or(|died| died > kill.ms);
-            let chosen =
-                story.kills.iter().any(|other| other.pid == app.pid && other.ms <= kill.ms);
-            alive && !chosen && known.is_some_and(|known| known > adj)
-        });
-        if let Some(better) = better {
-            passed_over.push(format!("{} was spared for {}", better.name, kill.name));
-        }
-    }
-    let order: Vec<i32> = story.kills.iter().filter_map(|kill| kill.adj).collect();
-    let detail = format!("{order:?} {}", passed_over.join(", "));
-    check("victims fall in oom_score_adj", passed_over.is_empty(), detail.trim().to_owned())
-}
-
-/// The earliest proof that a process is gone: its leader's exit in the kernel's record, after the signal, or its
-/// parent's word.
-fn gone_ms(story: &Story, events: &[Value], kill: &Kill) -> Option<f64> {
-    let start = events.iter().filter_map(|event| event["us"].as_u64()).min().unwrap_or(0);
-    let exit = events
-        .iter()
-        .filter(|event| is(event, "exit") && event["pid"] == kill.pid)
-        .find_map(|event| {
-            let ms = millis(event["us"].as_u64()?.saturating_sub(start));
-            (ms >= kill.ms).then_some(ms)
-        });
-    let died = story.apps.iter().rfind(|app| app.pid == kill.pid).and_then(|app| app.died_ms);
-    match (exit, died) {
-        (Some(exit), Some(died)) => Some(exit.min(died)),
-        (exit, died) => exit.or(died),
-    }
-}
-
-fn one_at_a_time(story: &Story, events: &[Value]) -> Check {
-    let mut overlaps = Vec::new();
-    for pair in story.kills.windows(2) {
-        let [first, second] = pair else { continue };
-        let gone = gone_ms(story, events, first).is_some_and(|gone| gone <= second.ms);
-        let waited = second.ms - first.ms;
-        if first.pid == second.pid {
-            overlaps.push(format!("{} got it twice", first.name));
-        } else if !gone && waited < KILL_TIMEOUT_MS {
-            overlaps.push(format!("{} {waited:.1} ms after {}", second.name, first.name));
-        }
-    }
-    check(
-        "no second SIGKILL before an exit or the timeout",
-        overlaps.is_empty(),
-        overlaps.join(", "),
-    )
-}
-
 fn every_victim_died(story: &Story) -> Check {
     let died_of_it = |kill: &Kill| {
         let app = story.apps.iter().rfind(|app| app.pid == kill.pid);
@@ -313,7 +276,7 @@ fn every_victim_died(story: &Story) -> Check {
     let alive: Vec<&str> = story
         .kills
         .iter()
-        .filter(|kill| !died_of_it(kill))
+        .filter(|kill| !kill.outsider && !died_of_it(kill))
         .map(|kill| kill.name.as_str())
         .collect();
     check("every victim died of SIGKILL", alive.is_empty(), alive.join(", "))
@@ -334,18 +297,6 @@ fn no_oom_kill(story: &Story, (before, after): (u64, u64)) -> Check {
     let detail =
         format!("oom_kill {before} to {after}, chose {chosen:?}, helped {helped} victims out");
     check("the kernel's OOM killer stayed out", before == after && chosen.is_empty(), detail)
-}
-
-fn protected_alive(story: &Story) -> Check {
-    let names = |app: &&App| {
-        // The actor's own end of a scenario is no death.
-        let killed = story.kills.iter().any(|kill| kill.pid == app.pid)
-            || story.oom_kills.iter().any(|(_, pid)| *pid == app.pid);
-        let last = app.adj.last().map_or(-1000, |(_, adj)| *adj);
-        killed && last <= 0
-    };
-    let dead: Vec<&str> = story.apps.iter().filter(names).map(|app| app.name.as_str()).collect();
-    check("oom_score_adj 0 and below is alive", dead.is_empty(), dead.join(", "))
 }
 
 /// The victim that a daemon had signalled last before it got a SIGKILL itself: it may have had no time to tell.
@@ -378,9 +329,7 @@ fn every_kill_is_explained(story: &Story, but: Option<u32>) -> Check {
 /// What a line or a record of a kill says of the victim's memory: kB resident and swapped.
 fn told_kb(evidence: &Evidence<'_>, pid: u32) -> (Option<[u64; 2]>, Option<[u64; 2]>) {
     let number = |text: &str| text.trim().parse::<u64>().ok();
-    let sign = format!("({pid}), uid ");
-    let line = evidence.log.iter().rfind(|line| line.contains("Kill '") && line.contains(&sign));
-    let line = line.and_then(|line| {
+    let line = kill_line(evidence.log, pid).and_then(|line| {
         let (rss, rest) = line.split_once(" to free ")?.1.split_once("kB rss, ")?;
         Some([number(rss)?, number(rest.split_once("kB swap")?.0)?])
     });
@@ -402,7 +351,8 @@ fn sizes_are_right(story: &Story, evidence: &Evidence<'_>, but: Option<u32>) -> 
     // counters of as much in newer kernels), of resident pages and of swapped ones apart.
     let behind_kb = 2 * 64 * story.device.page_kb;
     let mut wrong = Vec::new();
-    for kill in story.kills.iter().filter(|kill| Some(kill.pid) != but) {
+    // What others are made of is not known.
+    for kill in story.kills.iter().filter(|kill| !kill.outsider && Some(kill.pid) != but) {
         let app = story.apps.iter().rfind(|app| app.pid == kill.pid);
         let made = app.map_or(0, |app| app.kb);
         match told_kb(evidence, kill.pid) {
@@ -445,59 +395,6 @@ fn watchdog_slept(log: &[String]) -> Check {
         |line: &&String| line.contains("watchdog timed out") || line.contains(" is stuck, ");
     let stuck: Vec<&str> = log.iter().filter(stuck).map(String::as_str).collect();
     check("the daemon never stood still", stuck.is_empty(), stuck.join("; "))
-}
-
-/// The daemon is the process that it was, and has kept nothing of the scenario.
-fn daemon_as_before(evidence: &Evidence<'_>) -> Vec<Check> {
-    let (Some(before), Some(after)) = (evidence.restarted.or(evidence.before), evidence.after)
-    else {
-        return vec![check("the daemon is the process it was", false, "it is gone".to_owned())];
-    };
-    let first = evidence.first.unwrap_or(after);
-    // All that it needs for a kill is in place; only new processes take pages, several of them one.
-    let minor = after.minor_faults.saturating_sub(before.minor_faults);
-    let apps = evidence.events.iter().filter(|event| is(event, "app")).count();
-    let apps = u64::try_from(apps).unwrap_or(0);
-    let few = 256 + apps / 4;
-    // The room of the registered is kept for the next ones, its recorder's ring fills.
-    let kept = RSS_SLACK_KB + apps;
-    let restarted = evidence.restarted.is_some();
-    let opened_later = match (evidence.restarted, evidence.first) {
-        (Some(_), _) => 3,
-        (None, None) => 1,
-        (None, Some(_)) => 0,
-    };
-    vec![
-        check(
-            "the daemon is the process it was",
-            before.pid == after.pid,
-            format!("pid {} to {}", before.pid, after.pid),
-        ),
-        check(
-            "the daemon's memory is what it was",
-            after.rss_kb <= before.rss_kb + kept
-                && after.rss_kb <= first.rss_kb + 2 * RSS_SLACK_KB + kept,
-            format!(
-                "VmRSS {} kB to {} kB, {} kB after the first scenario",
-                before.rss_kb, after.rss_kb, first.rss_kb
-            ),
-        ),
-        check(
-            "the daemon waited for no page, and took few",
-            before.major_faults == after.major_faults && (restarted || minor <= few),
-            format!(
-                "{} major faults; {minor} minor ones while it was played, {few} at most",
-                after.major_faults.saturating_sub(before.major_faults),
-            ),
-        ),
-        check(
-            "the daemon's descriptors are what they were",
-            // In the first scenario, one more may be what is opened at its first use and kept; a daemon that has just
-            // started may open its three pressure monitors later.
-            after.fds <= before.fds + opened_later && after.fds <= first.fds,
-            format!("{} to {}, {} after the first scenario", before.fds, after.fds, first.fds),
-        ),
-    ]
 }
 
 #[cfg(test)]

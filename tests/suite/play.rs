@@ -28,7 +28,7 @@ use std::time::Duration;
 const ACTOR: &str = "/data/local/tmp/actor";
 const LMKCTL: &str = "/data/local/tmp/lmkctl";
 const RECORDING: &str = "/data/local/tmp/suite.rec";
-/// Bytes of the file that stands for the code of apps: more than any scenario keeps in use.
+/// Size of the file that stands for the code of apps: more than most scenarios keep in use.
 const CACHE_MIB: u32 = 1024;
 
 /// The kernel's counter of OOM kills.
@@ -37,22 +37,26 @@ fn oom_kills(device: &Device) -> Result<u64> {
     line.trim().rsplit(' ').next().and_then(|number| number.parse().ok()).context("oom_kill")
 }
 
-/// A file that memory can be mapped from and whose pages the kernel can drop.
+/// A file that memory can be mapped from and whose pages the kernel can drop, and how many MiB it has.
 ///
-/// On a device that lives in memory, a disk; else a file of our own.
-fn cache_file(device: &Device) -> Result<String> {
+/// On a device that lives in memory, a disk; else a file of our own, written anew if an earlier run left it short.
+fn cache_file(device: &Device) -> Result<(String, u64)> {
     let script = format!(
         "case $(stat -f -c %T /data/local/tmp) in
         *tmpfs* | *ramfs* | *rootfs* | UNKNOWN*) for disk in /dev/vd? /dev/block/vd?; do
-            [ ! -b $disk ] || {{ echo $disk; break; }}; done ;;
+            [ ! -b $disk ] || {{ echo $disk $(($(cat /sys/class/block/${{disk##*/}}/size) / 2048)); break; }}
+            done ;;
         *) file=/data/local/tmp/suite.cache
-            [ -e $file ] || dd if=/dev/zero of=$file bs=1048576 count={CACHE_MIB} 2>/dev/null
-            echo $file ;; esac"
+            [ $(stat -c %s $file 2>/dev/null || echo 0) = $(({CACHE_MIB} * 1048576)) ] ||
+                dd if=/dev/zero of=$file bs=1048576 count={CACHE_MIB} 2>/dev/null ||
+                {{ rm -f $file; echo 'no room for the file' >&2; exit 1; }}
+            echo $file {CACHE_MIB} ;; esac"
     );
-    let file = device.shell(&script)?.trim().to_owned();
-    anyhow::ensure!(!file.is_empty(), "the device has no disk to map memory from");
+    let found = device.shell(&script)?;
+    let found = found.trim().split_once(' ');
+    let (file, mib) = found.context("the device has no disk to map memory from")?;
     device.shell(&format!("chmod a+r {file}"))?;
-    Ok(file)
+    Ok((file.to_owned(), mib.parse().context("the size of the disk")?))
 }
 
 /// Turns the device's swap on or off; where there is none yet, half the memory in zram.
@@ -196,7 +200,7 @@ fn one(
     args: &Args,
     guard: Guard,
     scenario: &Scenario,
-    cache: &str,
+    (cache, cache_mib): &(String, u64),
     first: &mut Option<Look>,
 ) -> Result<Story> {
     interrupt::check()?;
@@ -209,7 +213,7 @@ fn one(
     let oom_before = oom_kills(device)?;
     let refused_before = refusals(device)?;
     let logged = LogMark::new(device)?;
-    let mut run = Run::new(device, &mut remote, guard, pid.unwrap_or(0))?;
+    let mut run = Run::new(device, &mut remote, guard, pid.unwrap_or(0), *cache_mib)?;
     let done = (scenario.script)(&mut run);
     let events = run.collect()?;
     let Run { mut checks, notes, pid, restarted, .. } = run;
@@ -245,6 +249,7 @@ fn one(
         restarts_daemon: scenario.restarts_daemon,
         restarted,
         first: first.filter(|first| first.pid == pid),
+        framework: hello["framework"] == true,
     };
     let mut story = Story {
         scenario: scenario.name.to_owned(),

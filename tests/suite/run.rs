@@ -3,6 +3,7 @@
 use crate::adb::Device;
 use crate::install;
 use crate::interrupt;
+use crate::judge::is_recorded;
 use crate::remote::is;
 use crate::remote::Remote;
 use crate::story::Check;
@@ -66,10 +67,14 @@ pub struct Look {
     pub pid: u32,
     pub rss_kb: u64,
     pub fds: u64,
+    /// Without those that stand for other processes.
+    pub own_fds: u64,
     pub cpu_ms: u64,
     pub wakeups: u64,
     pub minor_faults: u64,
     pub major_faults: u64,
+    /// Processes and threads that the device has started since it booted.
+    pub born: u64,
     /// When this was, by the device's monotonic clock.
     pub us: u64,
 }
@@ -99,6 +104,8 @@ pub struct Run<'a> {
     pub pid: u32,
     pub checks: Vec<Check>,
     pub notes: Vec<(u64, String)>,
+    /// How much of a file there is to be mapped.
+    pub cache_mib: u64,
     /// Memory that could be had at the beginning.
     pub available_mib: u64,
     /// Processes that do not exit for the time being, whatever they get.
@@ -118,7 +125,13 @@ const COLLECT_LIMIT: Duration = Duration::from_secs(3);
 
 impl<'a> Run<'a> {
     /// Begins with an empty stage.
-    pub fn new(device: &'a Device, remote: &'a mut Remote, guard: Guard, pid: u32) -> Result<Self> {
+    pub fn new(
+        device: &'a Device,
+        remote: &'a mut Remote,
+        guard: Guard,
+        pid: u32,
+        cache_mib: u64,
+    ) -> Result<Self> {
         let mark = remote.mark();
         let logged = LogMark::new(device)?;
         let sample = remote.wait("a sample", mark, Duration::from_secs(20), |event| {
@@ -132,6 +145,7 @@ impl<'a> Run<'a> {
             pid,
             checks: Vec::new(),
             notes: Vec::new(),
+            cache_mib,
             available_mib: sample["available_kb"].as_u64().unwrap_or(0) / 1024,
             held: Vec::new(),
             restarted: None,
@@ -175,8 +189,12 @@ impl<'a> Run<'a> {
 
     /// Those who are on every stage: what may not die, and the app that the user looks at.
     ///
-    /// `cache` is file memory that the system keeps using.
+    /// `cache_mib` is file memory that the system keeps using, as far as there is a file.
     pub fn household(&mut self, cache_mib: u64) -> Result<()> {
+        if cache_mib > self.cache_mib {
+            self.note(format!("a file cache of {} MiB, not {cache_mib}", self.cache_mib));
+        }
+        let cache_mib = cache_mib.min(self.cache_mib);
         self.connect()?;
         self.spawn(json!({"name": "system_server", "adj": -900, "mib": 4, "kind": "sparse"}))?;
         if cache_mib > 0 {
@@ -263,6 +281,12 @@ impl<'a> Run<'a> {
             if !(told && (held || saw("death"))) {
                 return false;
             }
+        }
+        // Its parent may tell of a death before the kernel's record does.
+        let by_signal =
+            |event: &&Value| is(event, "death") && event["ended"] == false && event["end"] == 9;
+        if !events.iter().filter(by_signal).all(|death| is_recorded(events, death)) {
+            return false;
         }
         now.saturating_sub(last) >= QUIET_US
     }
@@ -364,10 +388,12 @@ pub fn look(remote: &mut Remote, pid: u32) -> Result<Look> {
         pid,
         rss_kb: number("rss_kb"),
         fds: number("fds"),
+        own_fds: number("own_fds"),
         cpu_ms: number("cpu_ms"),
         wakeups: number("wakeups"),
         minor_faults: number("minor_faults"),
         major_faults: number("major_faults"),
+        born: number("born"),
         us: number("us"),
     })
 }

@@ -12,7 +12,7 @@
 //!  "apps":    [{"pid": 120, "name": "cached-1", "kb": 25600, "born_ms": 5, "died_ms": 900, "signal": 9,
 //!               "adj": [{"ms": 7, "adj": 900}]}],
 //!  "kills":   [{"ms": 880, "pid": 120, "name": "cached-1", "adj": 900, "by": "lmkd", "reason": "...",
-//!               "exit_ms": 900, "told_ms": 881, "freed_kb": 25600}],
+//!               "exit_ms": 900, "told_ms": 881, "freed_kb": 25600, "outsider": false}],
 //!  "oom_kills": [{"ms": 950, "pid": 120}],
 //!  "notes":   [{"ms": 400, "text": "hog: 25 MiB/s"}],
 //!  "frames":  {"count": 700, "over_16_ms": 3, "over_100_ms": 1, "over_1000_ms": 0, "longest_ms": 130,
@@ -59,7 +59,8 @@ pub struct App {
     pub adj: Vec<(f64, i32)>,
 }
 
-/// A SIGKILL that a process, not the kernel, sent to one of the apps; or a SIGTERM, if the guard sent it.
+/// A SIGKILL that a process, not the kernel, sent to one of the apps; or a SIGTERM, if the guard sent it. Also a SIGKILL
+/// of the guard's to somebody else.
 #[derive(Clone, Debug, Default)]
 pub struct Kill {
     pub ms: f64,
@@ -74,6 +75,8 @@ pub struct Kill {
     pub freed_kb: Option<u64>,
     /// It was a SIGTERM.
     pub asked: bool,
+    /// The victim was none of the actor's: its name and oom_score_adj are the daemon's word.
+    pub outsider: bool,
 }
 
 /// How smoothly the foreground app ran.
@@ -191,6 +194,7 @@ impl Story {
                 "exit_ms": kill.exit_ms,
                 "told_ms": kill.told_ms,
                 "freed_kb": kill.freed_kb,
+                "outsider": kill.outsider,
             })),
             "oom_kills": list(&self.oom_kills, |(ms, pid)| json!({"ms": ms, "pid": pid})),
             "notes": list(&self.notes, |(ms, text)| json!({"ms": ms, "text": text})),

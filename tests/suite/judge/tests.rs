@@ -33,21 +33,33 @@ fn verdict(events: &[Value], oom_kills: (u64, u64)) -> Vec<&'static str> {
 }
 
 fn verdict_with(reason: &str, events: &[Value], oom_kills: (u64, u64)) -> Vec<&'static str> {
-    let said = |pid: u32| {
-        format!("Kill 'a' ({pid}), uid 10000, oom_score_adj 900 to free 8400kB rss, 100kB swap; reason: {reason}")
-    };
-    let record = |pid: u32| {
-        let mut values = vec!["0".to_owned(); 38];
-        values[0] = pid.to_string();
-        values[4] = "8400".to_owned();
-        values[29] = "100".to_owned();
-        format!("I killinfo: [{}]", values.join(","))
-    };
+    let lines = [10, 11, 12].map(|pid| kill_line_of(pid, reason));
+    verdict_of(events, &lines, &[10, 11, 12].map(record_of), oom_kills)
+}
+
+fn kill_line_of(pid: u32, reason: &str) -> String {
+    format!("Kill 'a' ({pid}), uid 10000, oom_score_adj 900 to free 8400kB rss, 100kB swap; reason: {reason}")
+}
+
+fn record_of(pid: u32) -> String {
+    let mut values = vec!["0".to_owned(); 38];
+    values[0] = pid.to_string();
+    values[4] = "8400".to_owned();
+    values[29] = "100".to_owned();
+    format!("I killinfo: [{}]", values.join(","))
+}
+
+fn verdict_of(
+    events: &[Value],
+    log: &[String],
+    records: &[String],
+    oom_kills: (u64, u64),
+) -> Vec<&'static str> {
     let look = Look { pid: 5, rss_kb: 1500, fds: 30, ..Look::default() };
     let evidence = Evidence {
         events,
-        log: &[said(10), said(11), said(12)],
-        records: &[record(10), record(11), record(12)],
+        log,
+        records,
         actor: 4,
         before: Some(look),
         after: Some(look),
@@ -56,6 +68,7 @@ fn verdict_with(reason: &str, events: &[Value], oom_kills: (u64, u64)) -> Vec<&'
         restarts_daemon: false,
         restarted: None,
         first: None,
+        framework: false,
     };
     let mut story = Story { daemon: "lmkd".to_owned(), ..Story::default() };
     tell(&mut story, &evidence);
@@ -143,26 +156,36 @@ fn the_actors_own_kills_are_nobodys() {
     assert_eq!(verdict(&events(&[own]), (0, 0)), [""; 0]);
 }
 
+/// The checks of the daemon's costs that do not hold.
+fn costs(
+    before: Look,
+    after: Look,
+    first: Option<Look>,
+    restarted: Option<Look>,
+    framework: bool,
+) -> Vec<&'static str> {
+    let evidence = Evidence {
+        events: &[],
+        log: &[],
+        records: &[],
+        actor: 4,
+        before: Some(before),
+        after: Some(after),
+        oom_kills: (0, 0),
+        refusals: &[],
+        restarts_daemon: restarted.is_some(),
+        restarted,
+        first,
+        framework,
+    };
+    let checks = cost::daemon_as_before(&evidence);
+    checks.into_iter().filter(|check| !check.ok).map(|check| check.name).collect::<Vec<_>>()
+}
+
 #[test]
 fn a_daemon_that_keeps_something_or_waits_for_a_page_is_noticed() {
     let look = Look { pid: 5, rss_kb: 1500, fds: 30, ..Look::default() };
-    let names = |before: Look, after: Look, first: Option<Look>, restarted: Option<Look>| {
-        let evidence = Evidence {
-            events: &[],
-            log: &[],
-            records: &[],
-            actor: 4,
-            before: Some(before),
-            after: Some(after),
-            oom_kills: (0, 0),
-            refusals: &[],
-            restarts_daemon: restarted.is_some(),
-            restarted,
-            first,
-        };
-        let checks = daemon_as_before(&evidence);
-        checks.into_iter().filter(|check| !check.ok).map(|check| check.name).collect::<Vec<_>>()
-    };
+    let names = |before, after, first, restarted| costs(before, after, first, restarted, false);
     assert_eq!(names(look, Look { fds: 31, rss_kb: 2012, ..look }, None, None), [""; 0]);
     assert_eq!(
         names(look, Look { fds: 31, ..look }, Some(look), None),
@@ -206,6 +229,7 @@ fn a_guards_sigterm_is_a_kill_and_the_sigkill_after_it_no_other() {
             restarts_daemon: false,
             restarted: None,
             first: None,
+            framework: false,
         };
         let mut story = Story::default();
         tell(&mut story, &evidence);
@@ -214,4 +238,141 @@ fn a_guards_sigterm_is_a_kill_and_the_sigkill_after_it_no_other() {
     assert_eq!(kills(&[signal(9000, "sigterm", 5)]), 1);
     assert_eq!(kills(&[signal(9000, "sigterm", 7)]), 0);
     assert_eq!(kills(&[signal(9000, "sigterm", 5), signal(9500, "sigkill", 5)]), 1);
+}
+
+#[test]
+fn a_descriptor_of_the_daemons_own_is_noticed_among_those_of_others() {
+    let look = Look { pid: 5, rss_kb: 1500, fds: 330, own_fds: 30, ..Look::default() };
+    let of = |after: Look, framework| costs(look, after, Some(look), None, framework);
+    let descriptors = ["the daemon's descriptors are what they were"];
+    // An app of the device's own has registered.
+    assert_eq!(of(Look { fds: 331, ..look }, true), [""; 0]);
+    assert_eq!(of(Look { fds: 331, ..look }, false), descriptors);
+    assert_eq!(of(Look { fds: 300, own_fds: 31, ..look }, true), descriptors);
+}
+
+#[test]
+fn what_others_cost_the_daemon_is_allowed_where_there_are_others() {
+    let look = Look { pid: 5, rss_kb: 1500, fds: 230, own_fds: 30, ..Look::default() };
+    let after = Look { minor_faults: 300, born: 400, rss_kb: 2200, ..look };
+    assert_eq!(costs(look, after, None, None, true), [""; 0]);
+    let alone =
+        ["the daemon's memory is what it was", "the daemon waited for no page, and took few"];
+    assert_eq!(costs(look, after, None, None, false), alone);
+    let more = Look { minor_faults: 357, rss_kb: 2213, ..after };
+    assert_eq!(costs(look, more, None, None, true), alone);
+}
+
+#[test]
+fn a_death_that_the_kernels_record_does_not_have_is_noticed() {
+    let [_, death, _] = gone(1_020_000, 10);
+    let unseen = ["every death is in the kernel's record"];
+    assert_eq!(verdict(&events(std::slice::from_ref(&death)), (0, 0)), unseen);
+    // The actor's own end of an app is none.
+    let mut ended = death.clone();
+    ended["ended"] = true.into();
+    assert_eq!(verdict(&events(&[ended]), (0, 0)), [""; 0]);
+    // It crashed, whatever it got besides.
+    let mut crash = gone(1_020_000, 10);
+    crash[1]["end"] = 7.into();
+    let mut more = vec![sigkill(1_000_000, 10)];
+    more.extend(crash);
+    let expected = ["every death is in the kernel's record", "every victim died of SIGKILL"];
+    assert_eq!(verdict(&events(&more), (0, 0)), expected);
+}
+
+#[test]
+fn a_gap_in_the_kernels_record_is_noticed() {
+    let lost = json!({"us": 9000, "event": "lost", "line": "CPU:1 [LOST 12 EVENTS]"});
+    assert_eq!(verdict(&events(&[lost]), (0, 0)), ["the kernel's record has no gaps"]);
+}
+
+#[test]
+fn a_kill_outside_of_the_cast_must_be_told_and_of_somebody_expendable() {
+    let outside = |us: u64, adj: Option<i32>| {
+        let told = json!({"us": us + 600, "event": "told", "pid": 77});
+        let exit = json!({"us": us + 500, "event": "exit", "pid": 77});
+        let line = adj.map(|adj| {
+            format!("Kill 'com.other (x)' (77), uid 10007, oom_score_adj {adj} to free 1kB rss, 0kB swap; reason: free memory 9kB < low watermark 10kB")
+        });
+        (vec![sigkill(us, 77), exit, told], line)
+    };
+    let of = |(more, line): (Vec<Value>, Option<String>)| {
+        verdict_of(&events(&more), line.as_slice(), &[], (0, 0))
+    };
+    assert_eq!(of(outside(1_000_000, Some(950))), [""; 0]);
+    assert_eq!(of(outside(1_000_000, Some(850))), ["victims fall in oom_score_adj"]);
+    let (order, expendable) =
+        ("victims fall in oom_score_adj", "of others, only the expendable were killed");
+    assert_eq!(of(outside(1_000_000, Some(0))), [order, expendable]);
+    let silent = [order, expendable, "every kill is logged with its numbers"];
+    assert_eq!(of(outside(1_000_000, None)), silent);
+    // One after the other holds for them as well.
+    let (mut more, line) = outside(1_000_000, Some(950));
+    more[1]["us"] = 1_090_000.into();
+    more.push(sigkill(1_020_000, 10));
+    more.extend(gone(1_030_000, 10));
+    let lines = [line.unwrap(), kill_line_of(10, "free memory 9kB < low watermark 10kB")];
+    assert_eq!(
+        verdict_of(&events(&more), &lines, &[record_of(10)], (0, 0)),
+        ["no second SIGKILL before an exit or the timeout"]
+    );
+    // Another process's kill is its own affair.
+    let mut other = sigkill(1_000_000, 77);
+    other["by_tid"] = 1.into();
+    assert_eq!(verdict(&events(&[other]), (0, 0)), [""; 0]);
+}
+
+#[test]
+fn the_exit_of_a_leader_is_not_that_of_its_threads() {
+    let overlap = |second: u64| {
+        let threads = json!({"us": 3000, "event": "threads", "pid": 10, "tids": [10, 20, 21]});
+        let exit = |us: u64, tid: u32| json!({"us": us, "event": "exit", "pid": tid});
+        let mut more = vec![threads, sigkill(1_000_000, 10), sigkill(second, 11)];
+        more.extend([exit(1_001_000, 20), exit(1_050_000, 21)]);
+        let mut first = gone(1_002_000, 10);
+        // The parent is late.
+        first[1]["us"] = 1_080_000.into();
+        more.extend(first);
+        more.extend(gone(1_090_000, 11));
+        verdict(&events(&more), (0, 0))
+    };
+    assert_eq!(overlap(1_020_000), ["no second SIGKILL before an exit or the timeout"]);
+    assert_eq!(overlap(1_051_000), [""; 0]);
+}
+
+#[test]
+fn a_leader_that_was_gone_long_before_its_threads_is_no_riddle() {
+    let mut more = vec![
+        json!({"us": 3000, "event": "threads", "pid": 10, "tids": [10, 20]}),
+        json!({"us": 4000, "event": "exit", "pid": 10}),
+        sigkill(1_000_000, 10),
+        json!({"us": 1_030_000, "event": "exit", "pid": 20}),
+        json!({"us": 1_080_000, "event": "death", "pid": 10, "end": 9, "ended": false}),
+        json!({"us": 1_080_100, "event": "told", "pid": 10}),
+        sigkill(1_040_000, 11),
+    ];
+    more.extend(gone(1_050_000, 11));
+    assert_eq!(verdict(&events(&more), (0, 0)), [""; 0]);
+}
+
+#[test]
+fn a_victim_that_gets_it_again_after_another_is_noticed_but_not_who_has_its_id() {
+    let twice = |between: &[Value]| {
+        let mut more = vec![sigkill(1_000_000, 10)];
+        more.extend(gone(1_010_000, 10));
+        more.push(sigkill(1_100_000, 11));
+        more.extend(gone(1_110_000, 11));
+        more.extend_from_slice(between);
+        more.push(sigkill(1_300_000, 10));
+        more.extend(gone(1_310_000, 10));
+        verdict(&events(&more), (0, 0))
+    };
+    let overlap = "no second SIGKILL before an exit or the timeout";
+    assert!(twice(&[]).contains(&overlap));
+    let next = [
+        json!({"us": 1_200_000, "event": "app", "pid": 10, "name": "next", "kb": 8192}),
+        json!({"us": 1_200_000, "event": "rank", "pid": 10, "name": "next", "adj": 700}),
+    ];
+    assert!(!twice(&next).contains(&overlap));
 }
