@@ -28,10 +28,12 @@ fn main() -> ExitCode {
     match mode {
         Mode::Run(options) => {
             // Before anything is touched: what the operator got wrong is said at once.
-            if let Err(error) = Properties::new(&options.set, options.props.as_deref()) {
-                return wrong_usage(&error);
-            }
-            exit(Daemon::run(options).map(|()| true).map_err(|error| format!("{error:#}")))
+            let properties = match Properties::new(&options.set, options.props.as_deref()) {
+                Ok(properties) => properties,
+                Err(error) => return wrong_usage(&error),
+            };
+            let run = Daemon::run(options, properties);
+            exit(run.map(|()| true).map_err(|error| format!("{error:#}")))
         }
         Mode::Reinit { socket } => {
             // So that init's trigger fires again at the next change.

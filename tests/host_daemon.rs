@@ -271,6 +271,19 @@ fn a_value_that_makes_no_sense_is_the_default_at_the_start_and_refused_later() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
+#[test]
+fn settings_out_of_a_pipe_are_in_force_and_are_not_read_again() {
+    // As `--props <(...)` of a shell.
+    let shell = r#"exec "$@" "--props=/dev/fd/3" 3< <(echo kill_timeout_ms=500)"#;
+    let daemon = Daemon::start_under(&["bash", "-c", shell, "bash"], &[]);
+    assert_eq!(kill_timeout_ms(&daemon), 500);
+    let client = daemon.raw();
+    client.words(&[UPDATE_PROPS]);
+    assert_eq!(client.receive(), bytes(&[UPDATE_PROPS, -1]));
+    daemon.log.wait_for(1, "/dev/fd/3: only a regular file is read more than once");
+    assert_eq!(kill_timeout_ms(&daemon), 500);
+}
+
 /// The value that the daemon tells operators.
 fn kill_timeout_ms(daemon: &Daemon) -> i64 {
     let mut operator = Operator::connect(&path_beside(&daemon.socket)).unwrap();

@@ -9,7 +9,11 @@ use super::table::Tunable;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -92,19 +96,26 @@ impl Properties {
             all.set.0.insert(first.unwrap_or(name), value);
         }
         all.path = file.map(Path::to_owned);
-        all.reload()?;
+        all.read_file(|path| File::open(path))?;
         Ok(all)
     }
 
-    /// Reads the file of `--props` again.
+    /// Reads the file of `--props` again. A pipe has given all it had, and may keep its reader waiting.
     ///
     /// # Errors
     ///
-    /// As [`Self::new`]; what was read before stays.
+    /// As [`Self::new`], and a file that is no regular one; what was read before stays.
     pub fn reload(&mut self) -> Result<(), ConfigError> {
+        self.read_file(open_regular)
+    }
+
+    fn read_file(
+        &mut self,
+        open: impl FnOnce(&Path) -> io::Result<File>,
+    ) -> Result<(), ConfigError> {
         if let Some(path) = &self.path {
-            let text = text_of(path).map_err(|error| ConfigError::File(path.clone(), error))?;
-            self.file = read(&text)?;
+            let text = open(path).and_then(text_of);
+            self.file = read(&text.map_err(|error| ConfigError::File(path.clone(), error))?)?;
         }
         Ok(())
     }
@@ -139,7 +150,7 @@ pub enum ConfigError {
         wanted: &'static str,
     },
     /// The file cannot be read.
-    File(PathBuf, std::io::Error),
+    File(PathBuf, io::Error),
 }
 
 impl fmt::Display for ConfigError {
@@ -160,12 +171,22 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// A file's text. What never ends, or is some other file of any size, is not read into memory that is locked.
-fn text_of(path: &Path) -> std::io::Result<String> {
+fn text_of(file: File) -> io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_MAX.saturating_add(1)).read_to_string(&mut text)?;
+    file.take(FILE_MAX.saturating_add(1)).read_to_string(&mut text)?;
     match u64::try_from(text.len()) {
         Ok(len) if len <= FILE_MAX => Ok(text),
-        _ => Err(std::io::ErrorKind::FileTooLarge.into()),
+        _ => Err(io::ErrorKind::FileTooLarge.into()),
+    }
+}
+
+/// Opens a file that nobody has to write to meanwhile.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("only a regular file is read more than once"))
     }
 }
 
@@ -221,6 +242,10 @@ mod tests {
     use super::super::boot_completed;
     use super::super::load;
     use super::*;
+    use rustix::fs::FileType;
+    use rustix::fs::Mode;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
 
     fn set(pairs: &[&str]) -> Result<Properties, ConfigError> {
         Properties::new(&pairs.iter().map(ToString::to_string).collect::<Vec<_>>(), None)
@@ -275,6 +300,24 @@ mod tests {
         all.reload().unwrap();
         assert_eq!(load(&all).0.swap_util_max, 80);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_read_once_and_waited_for_no_more() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"swap_util_max=70\n").unwrap();
+        drop(writer);
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let mut all = Properties::new(&[], Some(Path::new(&path))).unwrap();
+        let error = all.reload().unwrap_err().to_string();
+        assert!(error.ends_with("only a regular file is read more than once"), "{error}");
+        assert_eq!(load(&all).0.swap_util_max, 70);
+        // One with a name, which nobody will ever write to.
+        let fifo = std::env::temp_dir().join(format!("lmkd-{}.fifo", std::process::id()));
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        all.path = Some(fifo.clone());
+        assert!(all.reload().is_err());
+        std::fs::remove_file(fifo).unwrap();
     }
 
     #[test]

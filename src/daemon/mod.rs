@@ -28,6 +28,7 @@ mod welcome;
 
 use crate::clock::MonoTime;
 use crate::config::Options;
+use crate::config::Properties;
 use crate::config::Tunables;
 use crate::control::auth::Authority;
 use crate::control::server::Server;
@@ -120,14 +121,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Runs until SIGTERM or SIGINT.
+    /// Runs until SIGTERM or SIGINT, with what was read of the settings.
     ///
     /// # Errors
     ///
     /// Only what makes a start impossible: no epoll, no `/proc`, no socket to listen on.
-    pub fn run(options: Options) -> anyhow::Result<()> {
+    pub fn run(options: Options, properties: Properties) -> anyhow::Result<()> {
         crate::sys::heap::share_one();
-        let mut daemon = Self::start(options)?;
+        let mut daemon = Self::start(options, properties)?;
         daemon.welcome();
         daemon.warm_up();
         daemon.record_checkpoint();
@@ -143,12 +144,12 @@ impl Daemon {
         Ok(())
     }
 
-    fn start(mut options: Options) -> anyhow::Result<Self> {
+    fn start(mut options: Options, properties: Properties) -> anyhow::Result<Self> {
         privilege::raise_descriptor_limit();
         // Before any thread is started, so that all of them have the signals blocked.
         let signals = SignalFd::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGUSR1])
             .context("making a signalfd")?;
-        let mut settings = settings::Settings::new(&options)?;
+        let mut settings = settings::Settings::new(&options, properties);
         let tunables = settings.load();
         crate::logging::set_debug(tunables.debug);
         let page = PageSize::of_this_kernel();

@@ -30,12 +30,9 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
-        Ok(Self {
-            socket: options.socket.clone().unwrap_or_else(handover::default_path),
-            properties: Properties::new(&options.set, options.props.as_deref())?,
-            said: Vec::new(),
-        })
+    pub(super) fn new(options: &Options, properties: Properties) -> Self {
+        let socket = options.socket.clone().unwrap_or_else(handover::default_path);
+        Self { socket, properties, said: Vec::new() }
     }
 
     /// Reads all tunables at the start, and says what of them could not be used as it was set.
