@@ -31,8 +31,9 @@
 //! Threads: the loop (SCHED_FIFO 1) decides and signals; the reaper takes dying processes' memory
 //! back; one reads the names of the next victims (SCHED_FIFO 1), which may keep it waiting; the
 //! watchdog (SCHED_FIFO 2) sleeps unless the loop does not come back from a handler, and then kills
-//! in its stead. The loop shares with the reaper and the reader of names eventfds and a few places
-//! behind locks that no system call is made under, with the watchdog atomics only.
+//! in its stead; on Android one waits for init when it sets a property. The loop shares with the reaper
+//! and the reader of names eventfds and a few places behind locks that no system call is made under,
+//! with the watchdog and the setter of properties atomics only.
 //!
 //! From event to signal nothing allocates, takes a lock across a system call or waits for a client.
 //! The one wait there is, for a name that was not asked for ahead, ends after 2 ms.

@@ -15,6 +15,7 @@ mod look;
 mod opening;
 mod operator;
 mod privilege;
+mod publisher;
 mod reactor;
 mod recording;
 mod register;

@@ -1,10 +1,13 @@
 //! Where the tunables and the socket come from on this platform.
 
+use super::publisher::Publisher;
+use super::publisher::VALUE_MAX;
 use crate::config;
 use crate::config::Notice;
 use crate::config::Options;
 use crate::config::Properties;
 use crate::config::PropertyStore;
+use crate::config::SystemProperties;
 use crate::config::Tunables;
 use crate::control::handover;
 use crate::control::server::Server;
@@ -18,13 +21,15 @@ use std::fmt::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Longest value of a property, without its NUL: bionic refuses a longer one.
-const PROPERTY_VALUE_MAX: usize = 91;
+/// Tells others the minfree levels in force.
+const MINFREE_LEVELS: &str = "sys.lmk.minfree_levels";
 
 /// The sources of settings.
 pub(super) struct Settings {
     socket: PathBuf,
     properties: Properties,
+    /// None where there are no properties.
+    minfree: Option<Publisher>,
     /// What was said of the values the last time, so that each is said once.
     said: Vec<Notice>,
 }
@@ -32,7 +37,7 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn new(options: &Options, properties: Properties) -> Self {
         let socket = options.socket.clone().unwrap_or_else(handover::default_path);
-        Self { socket, properties, said: Vec::new() }
+        Self { socket, properties, minfree: minfree_publisher(), said: Vec::new() }
     }
 
     /// Reads all tunables at the start, and says what of them could not be used as it was set.
@@ -82,22 +87,21 @@ impl Settings {
             let before = text.len();
             // Writing to a String cannot fail.
             let _ = write!(text, "{comma}{}:{}", level.minfree, level.adj);
-            if text.len() > PROPERTY_VALUE_MAX {
+            if text.len() > VALUE_MAX {
                 text.truncate(before);
                 break;
             }
         }
         log::debug!("minfree levels: {text}");
-        self.publish("sys.lmk.minfree_levels", &text);
+        if let Some(minfree) = &self.minfree {
+            minfree.publish(&text);
+        }
     }
 
-    /// Says that kills are reported to subscribed clients.
+    /// Says that kills are reported to subscribed clients, and waits for init's answer: for the start.
     pub(super) fn publish_reports(&self) {
-        self.publish("sys.lmk.reportkills", "1");
-    }
-
-    fn publish(&self, name: &str, value: &str) {
-        if let Err(error) = self.properties.set(name, value) {
+        let name = "sys.lmk.reportkills";
+        if let Err(error) = self.properties.set(name, "1") {
             log::warn!("{name} cannot be set: {error}");
         }
     }
@@ -124,6 +128,16 @@ impl Settings {
         let server = Server::new(listener).context("listening on the lmkd socket")?;
         Ok((server, is_inits))
     }
+}
+
+fn minfree_publisher() -> Option<Publisher> {
+    if !device::is_android() {
+        return None;
+    }
+    let set = |value: &str| SystemProperties.set(MINFREE_LEVELS, value);
+    Publisher::start(set, MINFREE_LEVELS)
+        .inspect_err(|error| log::warn!("{MINFREE_LEVELS} is not set: no thread for it ({error})"))
+        .ok()
 }
 
 /// Where event records of kills go: to logd on Android, elsewhere to the file that was asked for.
