@@ -138,6 +138,27 @@ fn a_missing_pressure_file_costs_the_monitors_and_not_the_daemon() {
 }
 
 #[test]
+fn a_pressure_file_that_goes_and_comes_back_is_watched_again() {
+    let Some(pressure) = Pressure::prepare("back again") else { return };
+    let mut args = pressure.args();
+    args.push("--set=psi_partial_stall_ms=500".to_owned());
+    let daemon = Daemon::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    daemon.log.wait_for(1, "monitors armed");
+    pressure.vanish();
+    daemon.log.wait_for(1, "the pressure file is gone");
+    pressure.come_back();
+    daemon.log.wait_for(2, "monitors armed");
+    let before = daemon.descriptors();
+    pressure.vanish();
+    daemon.log.wait_for(2, "the pressure file is gone");
+    // Of both monitors nothing is left, and what is missing has been said once each time.
+    host::until("their end", || (daemon.descriptors() == before - 2).then_some(()));
+    assert_eq!(daemon.log.with("pressure file is gone").len(), 2);
+    assert!(daemon.log.with("No such file").is_empty());
+    pressure.come_back();
+}
+
+#[test]
 fn monitors_that_wait_for_the_boot_are_armed_when_a_client_says_so() {
     let Some(mut pressure) = Pressure::prepare("boot") else { return };
     let dir = host::own_dir();

@@ -100,7 +100,7 @@ fn a_threshold_of_zero_leaves_one_monitor() {
 #[test]
 fn a_kernel_without_psi_is_told_how_to_get_it() {
     let (source, lines) = arm("/proc/pressure/nothing", &Tunables::default());
-    assert!(matches!(source, Source::Sampling { every_ms: 1000 }));
+    assert!(matches!(source, Source::Sampling { every_ms: 1000, .. }));
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("CONFIG_PSI=y") && lines[0].contains("psi=1"), "{lines:?}");
 }

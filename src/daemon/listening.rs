@@ -18,6 +18,10 @@ pub(super) const SAMPLING_INTERVAL_MS: i64 = 1000;
 /// the policy keeps vigil.
 pub(super) const SCARCITY_SPACING_MS: u32 = 100;
 
+const fn sampling(may_come: bool) -> psi::Source {
+    psi::Source::Sampling { every_ms: SAMPLING_INTERVAL_MS, may_come }
+}
+
 impl Daemon {
     /// Makes the pressure monitors, or sampling where the kernel has none. True if the tunables
     /// were accepted; otherwise what was armed before stays.
@@ -28,7 +32,7 @@ impl Daemon {
                 log::error!("{error}");
                 if self.pressure.is_none() {
                     // Better slow than deaf, until the tunables make sense.
-                    self.use_source(psi::Source::Sampling { every_ms: SAMPLING_INTERVAL_MS });
+                    self.use_source(sampling(false));
                 }
                 return false;
             }
@@ -43,11 +47,30 @@ impl Daemon {
         true
     }
 
+    /// Monitors that could not be had are asked for once more.
+    pub(super) fn arm_pressure_again(&mut self) {
+        self.rearming.stop();
+        match psi::arm_again(self.options.pressure_file(), &self.tunables) {
+            Ok(psi::Source::Sampling { may_come, .. }) => {
+                if may_come {
+                    self.rearming.later(MonoTime::now());
+                }
+            }
+            Ok(source) => self.use_source(source),
+            Err(error) => log::error!("{error}"),
+        }
+    }
+
     pub(super) fn use_source(&mut self, source: psi::Source) {
         let mut sampling = None;
+        self.rearming.stop();
         match &source {
-            psi::Source::Sampling { every_ms } => {
-                sampling = Some(MonoTime::now().plus_millis(*every_ms));
+            psi::Source::Sampling { every_ms, may_come } => {
+                let now = MonoTime::now();
+                sampling = Some(now.plus_millis(*every_ms));
+                if *may_come {
+                    self.rearming.later(now);
+                }
             }
             psi::Source::Psi { monitors, .. } => {
                 for monitor in monitors.iter().flatten() {
@@ -77,8 +100,13 @@ impl Daemon {
     /// A PSI monitor fired. One in error (its cgroup is gone) is dropped, or it would spin.
     pub(super) fn pressure_event(&mut self, level: Level, ready: Ready) -> Option<Level> {
         if ready.error {
-            log::error!("the pressure file is gone: sampling memory once a second instead");
-            self.use_source(psi::Source::Sampling { every_ms: SAMPLING_INTERVAL_MS });
+            // Of two monitors the first has told already.
+            if matches!(self.pressure, Some(psi::Source::Psi { .. })) {
+                log::error!(
+                    "the pressure file is gone: sampling memory once a second until it is back"
+                );
+                self.use_source(sampling(true));
+            }
             return None;
         }
         ready.readable.then_some(level)

@@ -90,6 +90,7 @@ pub struct Daemon {
     memevents: Option<MemEvents>,
     opening: Option<Opening>,
     reopening: Retry,
+    rearming: Retry,
     reclaim: ReclaimTracker,
     schedule: Schedule,
     sampler: Sampler,
@@ -190,6 +191,7 @@ impl Daemon {
             memevents: None,
             opening: None,
             reopening: Retry::default(),
+            rearming: Retry::default(),
             reclaim: ReclaimTracker::default(),
             schedule: Schedule::new(),
             sampler,
@@ -360,8 +362,11 @@ impl Daemon {
         let status = self.status_due().map(|at| until(now, at));
         let sizes = self.searcher.is_reading_ahead().then_some(READ_AHEAD_EVERY_MS);
         let memevents = self.reopening.due().map(|at| until(now, at));
+        let monitors = self.rearming.due().map(|at| until(now, at));
         let newcomers = self.deaf_until.map(|at| until(now, at));
-        [look, kill, target, status, sizes, memevents, newcomers].into_iter().flatten().min()
+        let sources = [memevents, monitors].into_iter().flatten();
+        let others = [look, kill, target, status, sizes, newcomers].into_iter().flatten();
+        sources.chain(others).min()
     }
 
     fn kill_timeout_in(&self, now: MonoTime) -> Option<i64> {
@@ -377,6 +382,9 @@ impl Daemon {
         }
         if self.reopening.due().is_some_and(|at| at <= now) {
             self.open_memevents();
+        }
+        if self.rearming.due().is_some_and(|at| at <= now) {
+            self.arm_pressure_again();
         }
         if self.deaf_until.is_some_and(|at| at <= now) {
             self.listen_again(now);

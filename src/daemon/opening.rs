@@ -66,7 +66,8 @@ impl AsFd for Opening {
     }
 }
 
-/// When opening is tried again, as the boot loader of BPF programs may yet put them in their place.
+/// When something is tried again that could not be had: the boot loader of BPF programs may yet put
+/// them in their place, a pressure file may come back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Retry {
     due: Option<MonoTime>,
@@ -76,7 +77,8 @@ pub(super) struct Retry {
 
 impl Retry {
     /// Shortest and longest pause, ms. A loader is late by seconds; on releases without these
-    /// programs it never comes, and an attempt is a few failing calls.
+    /// programs it never comes, and an attempt is a few failing calls. They stay as they have grown:
+    /// what is had and lost again and again is asked for less and less often.
     const PAUSE_MS: (i64, i64) = (10_000, 300_000);
 
     /// Another attempt has failed: one more, each after twice the pause of the last.

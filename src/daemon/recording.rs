@@ -137,7 +137,9 @@ impl Daemon {
     pub(super) fn sources(&self) -> Sources {
         let pressure = match &self.pressure {
             None => Pressure::Waiting,
-            Some(psi::Source::Sampling { every_ms }) => Pressure::Sampling { every_ms: *every_ms },
+            Some(psi::Source::Sampling { every_ms, .. }) => {
+                Pressure::Sampling { every_ms: *every_ms }
+            }
             Some(psi::Source::Psi { window_ms, monitors, unprivileged }) => Pressure::Monitors {
                 window_ms: *window_ms,
                 medium: monitors[0].is_some(),

@@ -16,7 +16,7 @@ impl Daemon {
         let tunables = &self.tunables;
         match &self.pressure {
             None => log::info!("pressure: not watched before boot is completed"),
-            Some(Source::Sampling { every_ms }) => {
+            Some(Source::Sampling { every_ms, .. }) => {
                 log::info!("pressure: memory is sampled every {every_ms}ms");
             }
             Some(Source::Psi { window_ms, .. }) => log::info!(

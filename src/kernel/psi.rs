@@ -49,6 +49,8 @@ pub enum Source {
     Sampling {
         /// How often, ms.
         every_ms: i64,
+        /// Whether what is missing may come, so that it pays to arm monitors again later.
+        may_come: bool,
     },
 }
 
@@ -170,6 +172,23 @@ impl Failure {
         matches!(self, Self::Write(Errno::INVAL | Errno::PERM | Errno::ACCESS))
     }
 
+    /// Whether another try may end otherwise: a group can be made anew, and what the kernel has run
+    /// out of comes back. A kernel without PSI stays one.
+    fn may_pass(self) -> bool {
+        match self {
+            Self::Open(Errno::NOENT) => Path::new("/proc/pressure/memory").exists(),
+            Self::Open(errno) | Self::Write(errno) => matches!(
+                errno,
+                Errno::NOMEM
+                    | Errno::MFILE
+                    | Errno::NFILE
+                    | Errno::BUSY
+                    | Errno::AGAIN
+                    | Errno::NODEV
+            ),
+        }
+    }
+
     /// What is missing, and what to do about it.
     fn remedy(self) -> &'static str {
         match self {
@@ -255,8 +274,26 @@ impl fmt::Display for Shortfall {
 ///
 /// A tunable has a value that no kernel takes. A feature that is missing is not an error.
 pub fn arm(path: &Path, tunables: &Tunables) -> Result<Source, Refused> {
-    let file = path.display();
     let (source, shortfall) = try_arm(path, tunables)?;
+    tell(path, tunables, shortfall)?;
+    Ok(source)
+}
+
+/// The same after it has failed: one that fails as before is no news.
+///
+/// # Errors
+///
+/// As [`arm`].
+pub fn arm_again(path: &Path, tunables: &Tunables) -> Result<Source, Refused> {
+    let (source, shortfall) = try_arm(path, tunables)?;
+    if !matches!(source, Source::Sampling { may_come: true, .. }) {
+        tell(path, tunables, shortfall)?;
+    }
+    Ok(source)
+}
+
+fn tell(path: &Path, tunables: &Tunables, shortfall: Option<Shortfall>) -> Result<(), Refused> {
+    let file = path.display();
     match (shortfall, tunables.use_psi) {
         (Some(shortfall), _) => log::warn!("{file}: {shortfall}"),
         (None, true) => log::info!("{file}: monitors armed: {}", Request::new(tunables)?),
@@ -268,7 +305,7 @@ pub fn arm(path: &Path, tunables: &Tunables) -> Result<Source, Refused> {
             "psi_partial_stall_ms and psi_complete_stall_ms are both 0: no pressure will be heard of"
         );
     }
-    Ok(source)
+    Ok(())
 }
 
 /// The same without a word in the log: the source, and what is missing for the one asked for.
@@ -277,9 +314,9 @@ pub fn arm(path: &Path, tunables: &Tunables) -> Result<Source, Refused> {
 ///
 /// As [`arm`].
 pub fn try_arm(path: &Path, tunables: &Tunables) -> Result<(Source, Option<Shortfall>), Refused> {
-    let sampling = Source::Sampling { every_ms: SAMPLING_MS };
+    let sampling = |may_come| Source::Sampling { every_ms: SAMPLING_MS, may_come };
     if !tunables.use_psi {
-        return Ok((sampling, None));
+        return Ok((sampling(false), None));
     }
     let asked = Request::new(tunables)?;
     let refusal = match asked.arm(path) {
@@ -316,7 +353,7 @@ pub fn try_arm(path: &Path, tunables: &Tunables) -> Result<(Source, Option<Short
         effect: "memory is looked at once a second".to_owned(),
         remedy: refusal.remedy(),
     };
-    Ok((sampling, Some(shortfall)))
+    Ok((sampling(refusal.may_pass()), Some(shortfall)))
 }
 
 #[cfg(test)]
@@ -329,6 +366,18 @@ mod tests {
             psi_partial_stall_ms: partial,
             psi_complete_stall_ms: complete,
             ..Tunables::default()
+        }
+    }
+
+    #[test]
+    fn only_what_may_come_is_asked_for_again() {
+        let has_psi = Path::new("/proc/pressure/memory").exists();
+        assert_eq!(Failure::Open(Errno::NOENT).may_pass(), has_psi);
+        for errno in [Errno::NOMEM, Errno::MFILE, Errno::NFILE] {
+            assert!(Failure::Open(errno).may_pass() && Failure::Write(errno).may_pass());
+        }
+        for errno in [Errno::OPNOTSUPP, Errno::PERM, Errno::ACCESS, Errno::INVAL] {
+            assert!(!Failure::Open(errno).may_pass() && !Failure::Write(errno).may_pass());
         }
     }
 
@@ -359,10 +408,10 @@ mod tests {
     #[test]
     fn without_psi_memory_is_looked_at_once_a_second() {
         let source = arm(Path::new("/nonexistent"), &Tunables::default());
-        assert!(matches!(source, Ok(Source::Sampling { every_ms: 1000 })));
+        assert!(matches!(source, Ok(Source::Sampling { every_ms: 1000, .. })));
         let off = Tunables { use_psi: false, ..tunables(1, 2, 3) };
         let source = arm(Path::new("/proc/pressure/memory"), &off);
-        assert!(matches!(source, Ok(Source::Sampling { every_ms: 1000 })));
+        assert!(matches!(source, Ok(Source::Sampling { every_ms: 1000, may_come: false })));
     }
 
     #[test]

@@ -66,6 +66,16 @@ impl Pressure {
         ]
     }
 
+    /// Removes the group with its pressure file while nobody is in it.
+    pub fn vanish(&self) {
+        fs::remove_dir(&self.groups[0]).unwrap();
+    }
+
+    /// Makes the group again, without its limit where that went with it.
+    pub fn come_back(&self) {
+        fs::create_dir(&self.groups[0]).unwrap();
+    }
+
     /// Pressure from now on.
     pub fn rise(&mut self) {
         let join: String = self
