@@ -23,6 +23,23 @@ fn the_daemon_of_root_is_told_by_its_own_bpf_programs() {
 }
 
 #[test]
+fn events_that_descriptors_were_missing_for_are_asked_for_again() {
+    let test = "events that descriptors were missing for";
+    if let Err(error) = MemEvents::open(100) {
+        return host::skip(test, &error.to_string());
+    }
+    let launcher = ["setpriv", "--bounding-set=-bpf,-sys_admin,-perfmon"];
+    let without = Daemon::start_under(&launcher, &[]).descriptors();
+    // Enough for everything else and for the first of some ten.
+    let few = format!("--nofile={}", without + 4);
+    let daemon = Daemon::start_under(&["prlimit", &few], &["--set=debug=true"]);
+    let said = daemon.log.wait_for(1, "reclaim: told by vmstat's counters");
+    assert!(daemon.log.lines()[said].contains("Too many open files"), "{:?}", daemon.log.lines());
+    // Ten seconds later, and said for those who want to know only.
+    daemon.log.wait_for(1, "lmkd D reclaim: still told by vmstat's counters");
+}
+
+#[test]
 fn without_the_right_to_use_bpf_it_says_so_once_and_lives() {
     const FEW: &[&str] = &["setpriv", "--bounding-set=-bpf,-sys_admin,-perfmon"];
     let can = std::process::Command::new(FEW[0]).args(&FEW[1..]).arg("true").status();

@@ -158,7 +158,15 @@ impl Daemon {
         });
         match opening {
             Ok(opening) => self.opening = Some(opening),
-            Err(error) => log::warn!("reclaim events cannot be opened: {error}"),
+            // No thread or no descriptor for it, which is no answer of the kernel's to what was asked.
+            Err(error) => {
+                if self.reopening.is_again() {
+                    log::debug!("reclaim events cannot be opened: {error}");
+                } else {
+                    log::warn!("reclaim events cannot be opened: {error}");
+                }
+                self.reopening.later(MonoTime::now());
+            }
         }
         self.warn_of_unheard_reclaim();
     }
@@ -183,12 +191,13 @@ impl Daemon {
                 Err(error) => log::warn!("reclaim events are not waited for: {error}"),
             },
             Some(Err(error)) => {
-                if self.reopening.is_again() && error.is_worth_retrying() {
+                let retries = self.reopening.count() < error.retries();
+                if retries && self.reopening.is_again() {
                     log::debug!("reclaim: still told by vmstat's counters; {error}");
                 } else {
                     log::info!("reclaim: told by vmstat's counters; {error}");
                 }
-                if error.is_worth_retrying() {
+                if retries {
                     self.reopening.later(MonoTime::now());
                 }
             }

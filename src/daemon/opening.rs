@@ -71,6 +71,8 @@ impl AsFd for Opening {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Retry {
     due: Option<MonoTime>,
+    /// Attempts that have failed.
+    count: u32,
     /// The pause before the attempt that is due, ms.
     pause_ms: i64,
 }
@@ -86,6 +88,7 @@ impl Retry {
         let (shortest, longest) = Self::PAUSE_MS;
         self.pause_ms = self.pause_ms.saturating_mul(2).clamp(shortest, longest);
         self.due = Some(now.plus_millis(self.pause_ms));
+        self.count = self.count.saturating_add(1);
     }
 
     /// An attempt begins, or none is needed any more.
@@ -95,7 +98,12 @@ impl Retry {
 
     /// Whether an attempt has failed before.
     pub(super) const fn is_again(&self) -> bool {
-        self.pause_ms > 0
+        self.count > 0
+    }
+
+    /// How many attempts have failed before the one that is under way.
+    pub(super) const fn count(&self) -> u32 {
+        self.count
     }
 
     /// When the next attempt is due; None while none is.
@@ -121,5 +129,6 @@ mod tests {
             assert_eq!((retry.due(), retry.is_again()), (None, true));
             now = due;
         }
+        assert_eq!(retry.count(), 7);
     }
 }

@@ -32,10 +32,15 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether trying again later may help.
+    /// How often trying again may help: a loader may come at any time, and what the kernel has run out
+    /// of is there again soon or never.
     #[must_use]
-    pub const fn is_worth_retrying(&self) -> bool {
-        matches!(self, Self::NotLoadedYet)
+    pub const fn retries(&self) -> u32 {
+        match self {
+            Self::NotLoadedYet => u32::MAX,
+            Self::Failed { .. } => 10,
+            Self::NotPermitted { .. } | Self::NotSupported { .. } => 0,
+        }
     }
 
     pub(super) fn new(doing: &'static str, missing: &'static str, errno: Errno) -> Self {
@@ -65,7 +70,7 @@ impl fmt::Display for OpenError {
                 write!(f, "the kernel lacks {missing} ({errno}); use one that has it")
             }
             Self::Failed { doing, errno } => {
-                write!(f, "{doing} failed ({errno}); restart the daemon to try again")
+                write!(f, "{doing} failed ({errno}); this is tried again for half an hour")
             }
         }
     }
@@ -84,9 +89,18 @@ mod tests {
         assert!(said.contains("making a BPF ring buffer is not permitted"), "{said}");
         assert!(said.contains("grant CAP_BPF and CAP_PERFMON"), "{said}");
         assert!(of(Errno::NOSYS).to_string().contains("the kernel lacks BPF ring buffers"));
-        assert!(of(Errno::NOMEM).to_string().contains("restart the daemon"));
-        assert!(
-            OpenError::NotLoadedYet.is_worth_retrying() && !of(Errno::PERM).is_worth_retrying()
-        );
+        assert!(of(Errno::NOMEM).to_string().contains("tried again"));
+    }
+
+    #[test]
+    fn what_has_run_out_is_tried_again_and_what_the_kernel_lacks_is_not() {
+        let retries = |errno| OpenError::new("making a ring", "rings", errno).retries();
+        for errno in [Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::AGAIN] {
+            assert!((1..100).contains(&retries(errno)), "{errno}");
+        }
+        for errno in [Errno::PERM, Errno::ACCESS, Errno::NOSYS, Errno::INVAL, Errno::NOENT] {
+            assert_eq!(retries(errno), 0, "{errno}");
+        }
+        assert_eq!(OpenError::NotLoadedYet.retries(), u32::MAX);
     }
 }
