@@ -251,8 +251,8 @@ impl Daemon {
         let wanted = self.tunables.log_stats && self.server.has_subscribers(Event::Stat);
         let stat = || prepared.map_or_else(|| self.proc.stat(pid), Prepared::stat);
         let stat = if wanted { stat().ok() } else { None };
-        let memcg = self.memcg.get().filter(|_| wanted && self.tunables.per_app_memcg);
-        let group = memcg.and_then(|memcg| memcg.as_ref().ok()?.usage(&self.proc, pid).ok());
+        let memcg = self.memcg.known().filter(|_| wanted && self.tunables.per_app_memcg);
+        let group = memcg.and_then(|memcg| memcg.usage(&self.proc, pid).ok());
         let Candidate { uid, adj, .. } = *candidate;
         let Status { state, threads, .. } = status;
         Ok(Victim { pid, uid, adj, name, state, rss, swap, threads, stat, group })

@@ -34,8 +34,7 @@ use crate::config::Tunables;
 use crate::control::auth::Authority;
 use crate::control::server::Server;
 use crate::control::server::CLIENTS_MAX;
-use crate::kernel::memcg::MemcgError;
-use crate::kernel::memcg::MemoryCgroups;
+use crate::kernel::memcg;
 use crate::kernel::memevents::MemEvents;
 use crate::kernel::memevents::ReclaimTracker;
 use crate::kernel::process::ProcDir;
@@ -100,7 +99,7 @@ pub struct Daemon {
     gpu_held: Kib,
     proc: ProcDir,
     /// Looked for when it is first needed.
-    memcg: OnceCell<Result<MemoryCgroups, MemcgError>>,
+    memcg: memcg::Lookup,
     registry: Registry,
     searcher: Searcher,
     ready: Ready,
@@ -199,7 +198,7 @@ impl Daemon {
             gpu: GpuMemory::default(),
             gpu_held: Kib::ZERO,
             proc,
-            memcg: OnceCell::new(),
+            memcg: memcg::Lookup::default(),
             registry: Registry::with_capacity(1024),
             searcher,
             ready: Ready::new(Names::start()),

@@ -81,11 +81,25 @@ impl fmt::Display for Refusal {
 }
 
 /// The processes above this one, up to init, which is left out: it can never be registered.
-pub(super) fn ancestors(proc: &ProcDir) -> Vec<i32> {
+///
+/// Those whose parent may not be seen are the last.
+///
+/// # Errors
+///
+/// The daemon lacks something, such as a descriptor.
+fn ancestors(proc: &ProcDir) -> Result<Vec<i32>, ProcError> {
     const DEEPEST: usize = 64;
-    let parent = |pid: &i32| proc.stat(*pid).ok().map(|stat| stat.ppid).filter(|pid| *pid > 1);
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    std::iter::successors(parent(&own), parent).take(DEEPEST).collect()
+    let mut above = Vec::new();
+    let mut pid = rustix::process::getpid().as_raw_nonzero().get();
+    while above.len() < DEEPEST {
+        match proc.stat(pid) {
+            Ok(stat) if stat.ppid > 1 => above.push(stat.ppid),
+            Ok(_) | Err(ProcError::Gone | ProcError::Denied) => break,
+            Err(error) => return Err(error),
+        }
+        pid = *above.last().unwrap_or(&pid);
+    }
+    Ok(above)
 }
 
 /// Whether a record's id is its user's now, or root's: that of a process which has not taken its
@@ -110,9 +124,7 @@ impl Daemon {
         if pid == self.own_pid {
             return Err(Refusal::Myself);
         }
-        // Those known may have died since, and their ids been used again.
-        let known = self.ancestors.get_or_init(|| ancestors(&self.proc));
-        if known.contains(&pid) && ancestors(&self.proc).contains(&pid) {
+        if self.is_ancestor(pid) {
             return Err(Refusal::Ancestor);
         }
         if wanted.rights != Rights::All && wanted.adj < OomScoreAdj::FOREGROUND {
@@ -143,6 +155,20 @@ impl Daemon {
         }
         self.record_added(now, process);
         Ok(())
+    }
+
+    /// Whether a process is above this one, as far as that can be found out just now.
+    fn is_ancestor(&self, pid: i32) -> bool {
+        let known = match self.ancestors.get() {
+            Some(known) => known,
+            None => match ancestors(&self.proc) {
+                Ok(found) => self.ancestors.get_or_init(|| found),
+                // The next registration asks again.
+                Err(_) => return false,
+            },
+        };
+        // Those known may have died since, and their ids been used again.
+        known.contains(&pid) && ancestors(&self.proc).map_or(true, |now| now.contains(&pid))
     }
 
     /// Gives a registered process another adj. Refused as gone if it no longer holds its id.
@@ -288,7 +314,7 @@ impl Daemon {
         if !(self.tunables.per_app_memcg && wanted.is_app) {
             return Ok(());
         }
-        let memcg = self.memcg.get_or_init(MemoryCgroups::find).as_ref().map_err(|error| *error)?;
+        let memcg = self.memcg.get(MemoryCgroups::find)?;
         let file = memcg.open(&self.proc, wanted.pid.get())?;
         if !self.is_same(record) {
             return Err(MemcgError::Process(ProcError::Gone));
@@ -355,6 +381,24 @@ mod tests {
     use super::*;
     use std::path::Path;
     use std::process::Command;
+
+    #[test]
+    fn ancestors_that_cannot_be_read_just_now_are_not_taken_for_none() {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
+        let dir = std::env::temp_dir().join(format!("lmkd-ancestors-{own}"));
+        std::fs::create_dir_all(dir.join(own.to_string())).unwrap();
+        std::fs::copy("/proc/self/stat", dir.join(format!("{own}/stat"))).unwrap();
+        let above = dir.join(format!("{parent}/stat"));
+        // No file, but not for want of the process.
+        std::fs::create_dir_all(&above).unwrap();
+        let proc = ProcDir::open(&dir).unwrap();
+        assert!(ancestors(&proc).is_err());
+        // Of another user's processes some mounts of /proc say that they are not there.
+        std::fs::remove_dir(&above).unwrap();
+        assert_eq!(ancestors(&proc), Ok(vec![parent]));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn a_write_never_reaches_a_process_that_came_after_the_one_whose_file_was_opened() {

@@ -20,9 +20,11 @@ use crate::oom_score_adj::OomScoreAdj;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use std::cell::OnceCell;
 use std::ffi::CStr;
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
@@ -35,6 +37,8 @@ use std::path::PathBuf;
 pub enum MemcgError {
     /// No hierarchy with a memory controller is mounted where this process sees it.
     NoHierarchy,
+    /// Whether there is one could not be found out.
+    Unknown(Errno),
     /// The process's group is not below the mount that was found.
     OutOfSight,
     /// The process is in the root group, which is everybody's.
@@ -51,6 +55,7 @@ impl fmt::Display for MemcgError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoHierarchy => write!(f, "no memory cgroups are mounted"),
+            Self::Unknown(error) => write!(f, "memory cgroups cannot be looked for: {error}"),
             Self::OutOfSight => write!(f, "its memory cgroup cannot be seen from here"),
             Self::Root => write!(f, "it has no memory cgroup of its own"),
             Self::Process(error) => write!(f, "its memory cgroup is unknown: {error}"),
@@ -211,11 +216,21 @@ impl MemoryCgroups {
     ///
     /// # Errors
     ///
-    /// [`MemcgError::NoHierarchy`], also if its mount point cannot be opened.
+    /// [`MemcgError::NoHierarchy`], also if its mount point may not be opened; [`MemcgError::Unknown`]
+    /// if the kernel has run out of something.
     pub fn find() -> Result<Self, MemcgError> {
-        let mountinfo = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        Self::among(std::fs::read("/proc/self/mountinfo"))
+    }
+
+    fn among(mountinfo: io::Result<Vec<u8>>) -> Result<Self, MemcgError> {
+        let mountinfo = mountinfo.map_err(|error| {
+            MemcgError::Unknown(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
         let mount = Mount::choose(&mountinfo).ok_or(MemcgError::NoHierarchy)?;
-        let dir = open_dir(&mount.point).map_err(|_| MemcgError::NoHierarchy)?;
+        let dir = open_dir(&mount.point).map_err(|errno| match errno {
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => MemcgError::Unknown(errno),
+            _ => MemcgError::NoHierarchy,
+        })?;
         Ok(Self { mount, dir })
     }
 
@@ -308,6 +323,37 @@ impl MemoryCgroups {
     }
 }
 
+/// What was found of the hierarchy, once that is known.
+#[derive(Debug, Default)]
+pub struct Lookup(OnceCell<Result<MemoryCgroups, MemcgError>>);
+
+impl Lookup {
+    /// What is known, without looking.
+    #[must_use]
+    pub fn known(&self) -> Option<&MemoryCgroups> {
+        self.0.get()?.as_ref().ok()
+    }
+
+    /// Looks with `find`, such as [`MemoryCgroups::find`], unless it is known what there is.
+    ///
+    /// # Errors
+    ///
+    /// Those of `find`.
+    pub fn get(
+        &self,
+        find: impl FnOnce() -> Result<MemoryCgroups, MemcgError>,
+    ) -> Result<&MemoryCgroups, MemcgError> {
+        if self.0.get().is_none() {
+            match find() {
+                // The next time it may be found out.
+                Err(error @ MemcgError::Unknown(_)) => return Err(error),
+                found => self.0.get_or_init(|| found),
+            };
+        }
+        self.0.get().map_or(Err(MemcgError::NoHierarchy), |found| found.as_ref().map_err(|e| *e))
+    }
+}
+
 fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
@@ -339,6 +385,24 @@ mod tests {
         let mut buffer = [0; PATH];
         let name = mount.version.file();
         mount.file_of(group, name, &mut buffer).map(|path| path.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn what_could_not_be_found_out_is_looked_for_again_and_what_was_found_is_not() {
+        let out_of = |errno: Errno| MemoryCgroups::among(Err(errno.into()));
+        let lookup = Lookup::default();
+        for errno in [Errno::MFILE, Errno::NOMEM] {
+            let error = lookup.get(|| out_of(errno)).map(drop);
+            assert_eq!(error, Err(MemcgError::Unknown(errno)));
+        }
+        let (file, root) = (b"1 1 0:1 / / rw - cgroup2 cgroup2 rw".to_vec(), Path::new("/"));
+        assert_eq!(lookup.get(|| MemoryCgroups::among(Ok(file))).unwrap().mount.point, root);
+        assert!(lookup.get(|| out_of(Errno::MFILE)).is_ok() && lookup.known().is_some());
+        let lookup = Lookup::default();
+        let none = lookup.get(|| MemoryCgroups::among(Ok(Vec::new()))).map(drop);
+        assert_eq!(none, Err(MemcgError::NoHierarchy));
+        let again = lookup.get(|| out_of(Errno::MFILE)).map(drop);
+        assert_eq!((again, lookup.known().is_some()), (none, false));
     }
 
     #[test]
