@@ -3,6 +3,7 @@
 
 mod host;
 
+use host::daemon::Started;
 use host::daemon::BINARY;
 use host::wire::Raw;
 use host::wire::TARGET;
@@ -14,7 +15,6 @@ use std::io::Read;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
-use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -65,16 +65,6 @@ fn an_init_that_does_not_answer_keeps_the_loop_from_nothing() {
     assert!(daemon.0.wait().unwrap().success());
     drop(second);
     fs::remove_dir_all(dir).unwrap();
-}
-
-/// The daemon, which does not outlive a test that fails.
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The next wish to have a property set, as `name=value`, with the connection that waits for the

@@ -9,10 +9,18 @@ use log::Record;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use std::env;
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::sync::OnceLock;
@@ -31,15 +39,19 @@ enum Prefix {
 #[derive(Debug)]
 struct Stderr {
     prefix: Prefix,
+    /// Standard error opened anew, so that no write to it waits.
+    own: Option<OwnedFd>,
     lost: AtomicU32,
+    /// The last line did not get out to its end.
+    torn: AtomicBool,
 }
 
 /// Makes standard error the log of this process, unless it has one already.
 pub fn install() {
     static LOGGER: OnceLock<Stderr> = OnceLock::new();
-    let prefix =
-        if is_the_journal(std::io::stderr().as_fd()) { Prefix::Journal } else { Prefix::Plain };
-    let logger = LOGGER.get_or_init(|| Stderr { prefix, lost: AtomicU32::new(0) });
+    let (stderr, plain) = (std::io::stderr(), Prefix::Plain);
+    let prefix = if is_the_journal(stderr.as_fd()) { Prefix::Journal } else { plain };
+    let logger = LOGGER.get_or_init(|| Stderr::new(prefix, open_anew(stderr.as_fd())));
     // An error means that a logger is there already, in tests the harness's.
     let _ = log::set_logger(logger);
 }
@@ -50,6 +62,18 @@ fn is_the_journal(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fstat(fd).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
+/// A description of our own of a terminal or pipe, which can be told not to wait without telling
+/// everybody who writes to it. poll(2) is no help with a terminal: it has room with room for a byte.
+fn open_anew(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(fd).ok()?.st_mode);
+    if kind != FileType::Fifo && !fd.is_terminal() {
+        return None;
+    }
+    let path = Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string());
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::empty()).ok()
+}
+
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()
@@ -57,7 +81,9 @@ impl Log for Stderr {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.log_to(std::io::stderr().as_fd(), MonoTime::now(), record);
+            let (now, stderr) = (MonoTime::now(), std::io::stderr());
+            let out = self.own.as_ref().map_or(stderr.as_fd(), AsFd::as_fd);
+            self.log_to(out, now, record);
         }
     }
 
@@ -65,6 +91,10 @@ impl Log for Stderr {
 }
 
 impl Stderr {
+    const fn new(prefix: Prefix, own: Option<OwnedFd>) -> Self {
+        Self { prefix, own, lost: AtomicU32::new(0), torn: AtomicBool::new(false) }
+    }
+
     fn log_to(&self, out: BorrowedFd<'_>, now: MonoTime, record: &Record<'_>) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -106,7 +136,18 @@ impl Stderr {
             Prefix::Journal => write!(line, "<{priority}>{message}"),
             Prefix::Plain => write!(line, "[{secs:5}.{micros:06}] lmkd {letter} {message}"),
         };
-        takes_a_line(out) && rustix::io::write(out, line.finish()).is_ok()
+        takes_a_line(out) && self.write(out, line.finish())
+    }
+
+    /// A terminal takes as much of a line as it has room for; what follows begins a line of its own.
+    fn write(&self, out: BorrowedFd<'_>, line: &[u8]) -> bool {
+        if self.torn.load(Ordering::Relaxed) && rustix::io::write(out, b"\n").is_err() {
+            return false;
+        }
+        let written = rustix::io::write(out, line);
+        let torn = matches!(written, Ok(length) if length < line.len());
+        self.torn.store(torn, Ordering::Relaxed);
+        written.is_ok() && !torn
     }
 }
 
@@ -121,10 +162,11 @@ fn takes_a_line(out: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
     use std::io::Read;
 
     fn logger(prefix: Prefix) -> Stderr {
-        Stderr { prefix, lost: AtomicU32::new(0) }
+        Stderr::new(prefix, None)
     }
 
     fn log(to: &Stderr, out: BorrowedFd<'_>, level: Level, message: &str) {
@@ -176,6 +218,18 @@ mod tests {
         reader.read_to_string(&mut rest).unwrap();
         assert!(rest.contains(&format!("lmkd W {lost} log lines lost")), "{rest}");
         assert!(rest.ends_with("lmkd I there again\n"));
+    }
+
+    #[test]
+    fn a_pipe_is_opened_anew_and_one_that_is_full_is_not_waited_for() {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let own = open_anew(writer.as_fd()).unwrap();
+        let full = (0..1_000_000).find_map(|_| rustix::io::write(&own, &[0; 1000]).err());
+        assert_eq!(full, Some(Errno::AGAIN));
+        let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+        assert!(!flags.contains(OFlags::NONBLOCK), "others may still want to wait");
+        // Nothing that stays where it is, which a second description would write over.
+        assert!(open_anew(std::fs::File::open("/proc/self/stat").unwrap().as_fd()).is_none());
     }
 
     #[test]

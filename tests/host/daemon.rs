@@ -71,6 +71,16 @@ impl Log {
     }
 }
 
+/// A daemon that a test has started its own way, and that does not outlive one that fails.
+pub struct Started(pub Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub struct Daemon {
     child: Child,
     dir: PathBuf,

@@ -14,6 +14,7 @@
 pub mod app;
 pub mod daemon;
 pub mod pressure;
+pub mod terminal;
 pub mod tracer;
 pub mod wire;
 
