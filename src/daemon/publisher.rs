@@ -103,7 +103,7 @@ impl Shared {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
         fence(Ordering::Acquire);
-        let whole = before % 2 == 0 && self.version.load(Ordering::Relaxed) == before;
+        let whole = before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before;
         whole.then_some(value)
     }
 }
