@@ -86,6 +86,7 @@ impl Daemon {
         self.schedule.watch(sampling);
         self.policy.pressure_is_sampled(sampling.is_some());
         self.record_input(Input::PressureIsSampled(sampling.is_some()));
+        self.policy.window_lasts(self.sources().window_ms());
         self.record_sources();
     }
 

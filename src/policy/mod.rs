@@ -11,6 +11,7 @@
 //! | `condition` | [`Condition`]: what a rule demands, and how it reads in a log |
 //! | `minfree` | [`MinfreeTable`]: the older way, levels that a client sends |
 //! | `poller` | [`Poller`]: when to look again |
+//! | `window` | which rules that look asks: all of them in the window after a pressure event |
 //!
 //! [`Sample`]: crate::kernel::Sample
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
@@ -29,6 +30,7 @@ mod verdict;
 mod wakeup;
 mod watermark;
 mod why;
+mod window;
 
 pub use condition::Condition;
 pub use condition::Facts;
@@ -37,6 +39,7 @@ pub use poller::Poller;
 pub use reason::KillReason;
 pub use rules::Rule;
 pub use rules::RULES;
+pub(crate) use state::Added;
 pub use state::Policy;
 pub use verdict::Admission;
 pub use verdict::Cause;
@@ -49,7 +52,6 @@ pub use verdict::Trigger;
 pub use verdict::Verdict;
 pub use verdict::Wmark;
 pub use wakeup::WakeupInfo;
-pub use watermark::Unboosted;
 pub use why::Why;
 
 #[cfg(test)]

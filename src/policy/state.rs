@@ -14,6 +14,8 @@ use super::wakeup::Wakeups;
 use super::watermark;
 use super::watermark::Remembered;
 use super::watermark::Unboosted;
+use super::window::Polls;
+use super::window::Window;
 use super::Admission;
 use super::Cause;
 use super::Facts;
@@ -64,26 +66,18 @@ pub struct Policy {
     look: Look,
     /// None in a recording of a daemon that did not tell boosted watermarks from others.
     unboosted: Option<Unboosted>,
+    /// None in a recording of a daemon that took the window to begin at events alone.
+    window: Option<Window>,
 }
 
-/// What timed looks follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Polls {
-    /// A pressure event: all rules.
-    Window,
-    /// A kswapd wake-up: the rules about watermarks.
-    KswapdWake,
-    /// Nothing, as nobody tells of pressure and they come by themselves: all rules, always.
-    Sampling,
+/// What a checkpoint holds beside the coded form of [`Policy`], which had no place for it at first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Added {
+    unboosted: Option<Unboosted>,
+    window: Option<Window>,
 }
 
-impl Polls {
-    fn follow_event(&mut self) {
-        if *self == Self::KswapdWake {
-            *self = Self::Window;
-        }
-    }
-}
+coded_struct!(Added { unboosted } at_end { window });
 
 /// How the latest look ended, as far as polling depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +104,7 @@ coded_struct!(Policy {
     polls,
     vigil,
     look,
-} without { unboosted });
-coded_enum!(Polls, "kind of timed looks" { 0 => Window, 1 => KswapdWake, 2 => Sampling });
+} without { unboosted, window });
 coded_enum!(Look, "end of a look" {
     0 => Ignored,
     1 => Skipped,
@@ -140,6 +133,7 @@ impl Policy {
             vigil: Vigil::default(),
             look: Look::Ignored,
             unboosted: Some(Unboosted::default()),
+            window: Some(Window::default()),
         }
     }
 
@@ -160,7 +154,7 @@ impl Policy {
             Trigger::Event(level) => {
                 self.prev_level = level;
                 self.last_pressure = Some(now);
-                self.polls.follow_event();
+                self.begin_window(now);
             }
             Trigger::Poll => self.prev_level = Level::Low,
             Trigger::KswapdWake => {}
@@ -231,6 +225,10 @@ impl Policy {
     pub fn note_kill(&mut self, cause: &Cause, t: &Tunables) {
         self.killing = true;
         self.ever_killed = true;
+        if let (KillReason::Vendor(_), true) = (cause.reason, self.window.is_some()) {
+            // Its window begins with the first look after the death, and asks all rules.
+            self.polls.follow_event();
+        }
         if let Some(thrashing) = &mut self.thrashing {
             thrashing.killed(cause.cut_thrashing_limit, t);
         }
@@ -303,6 +301,14 @@ impl Policy {
         self.polls = if sampled { Polls::Sampling } else { Polls::Window };
     }
 
+    /// How long timed looks go on after an event, if not for `psi_window_size_ms`: the window of the
+    /// pressure monitors may be longer.
+    pub fn window_lasts(&mut self, length_ms: Option<i64>) {
+        if let Some(window) = &mut self.window {
+            window.lasts(length_ms);
+        }
+    }
+
     /// Whether every change of the zones' watermarks will be told by [`Self::watermarks_changed`];
     /// if not, they are read again when they are a minute old.
     pub fn watermark_changes_are_told(&mut self, told: bool) {
@@ -317,14 +323,14 @@ impl Policy {
         }
     }
 
-    /// What a checkpoint holds beside the coded form of this, which had no place for it at first.
-    pub(crate) const fn added(&self) -> Option<Unboosted> {
-        self.unboosted
+    /// What a checkpoint holds beside the coded form of this.
+    pub(crate) const fn added(&self) -> Added {
+        Added { unboosted: self.unboosted, window: self.window }
     }
 
     /// Takes [`Self::added`] back from a checkpoint.
-    pub(crate) fn add(&mut self, added: Option<Unboosted>) {
-        self.unboosted = added;
+    pub(crate) fn add(&mut self, added: Added) {
+        (self.unboosted, self.window) = (added.unboosted, added.window);
     }
 
     /// Derives the signals. None if nothing was reclaimed or refaulted since the last look, so
@@ -334,12 +340,13 @@ impl Policy {
         let now = *now;
         let after_kill = std::mem::take(&mut self.killing);
         let may_rest = self.may_rest(trigger, t);
+        let (reclaim, direct_reclaim_ms) = self.reclaim.look(now, vmstat, sample.reclaim.as_ref());
+        self.follow_window(trigger, now, after_kill || reclaim == Reclaim::Direct, t);
         let thrashing = self.thrashing.get_or_insert_with(|| Thrashing::first(now, vmstat, t));
         if after_kill {
             thrashing.restart(now, vmstat, 0);
         }
         let swap = Swap::look(meminfo, t);
-        let (reclaim, direct_reclaim_ms) = self.reclaim.look(now, vmstat, sample.reclaim.as_ref());
         // Levels are looked at 10 ms apart: so AOSP does.
         let hurry = swap.is_low || t.levels_decide();
         self.look = Look::Taken { reclaim, hurry, watch: false };
@@ -413,14 +420,42 @@ impl Policy {
         let state = self.exhaustion(signals, swap_free);
         signals.exhausted = state == Exhaustion::Here;
         if woken && self.polls != Polls::Sampling {
-            // A window that a pressure event opened keeps all its rules.
-            let over = |event| now.millis_since(event) > t.psi_window_size_ms;
-            let follows = state != Exhaustion::Far && self.last_pressure.is_none_or(over);
-            self.polls = if follows { Polls::KswapdWake } else { Polls::Window };
+            // A window that is open keeps all its rules; after a kill it begins anew.
+            let near = state != Exhaustion::Far;
+            let in_time = |event| now.millis_since(event) <= t.psi_window_size_ms;
+            let open = match &self.window {
+                Some(_) if signals.after_kill && self.polls == Polls::Window => true,
+                Some(window) => window.is_open(now, t),
+                None => !near || self.last_pressure.is_some_and(in_time),
+            };
+            if open {
+                self.polls = Polls::Window;
+            } else if near {
+                self.polls = Polls::KswapdWake;
+            }
         }
         if let Look::Taken { hurry, watch, .. } = &mut self.look {
             *hurry |= state != Exhaustion::Far;
             *watch = state >= Exhaustion::Boosted || (woken && state == Exhaustion::Near);
+        }
+    }
+
+    /// Something happened after which timed looks ask all rules.
+    fn begin_window(&mut self, now: MonoTime) {
+        self.polls.follow_event();
+        if let Some(window) = &mut self.window {
+            window.begin(now);
+        }
+    }
+
+    /// A look is taken, which begins a window of its own if it `starts` one.
+    fn follow_window(&mut self, trigger: Trigger, now: MonoTime, starts: bool, t: &Tunables) {
+        let Some(window) = &mut self.window else { return };
+        match trigger {
+            Trigger::Poll if self.polls == Polls::Window && starts => window.begin(now),
+            Trigger::Poll if self.polls == Polls::Window => window.looked(now, t),
+            Trigger::Vendor { .. } if starts => self.begin_window(now),
+            _ => {}
         }
     }
 

@@ -69,7 +69,7 @@ impl Remembered {
 /// marks rise alike, so the lowest read are right until the distances between them change, or the
 /// kernel says that the marks do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unboosted(Watermarks);
+pub(super) struct Unboosted(Watermarks);
 
 impl Coded for Unboosted {
     fn put(&self, out: &mut Writer<'_>) {

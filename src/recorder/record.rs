@@ -18,6 +18,7 @@ use crate::codec::Coded;
 use crate::codec::Reader;
 use crate::codec::Writer;
 use crate::oom_score_adj::OomScoreAdj;
+use crate::policy::Added;
 use crate::policy::MinfreeTable;
 use crate::policy::Policy;
 use crate::policy::Poller;
@@ -163,7 +164,7 @@ impl Coded for Checkpoint {
         let mut policy = Policy::take(from)?;
         let poller = Poller::take(from)?;
         // That of an older daemon ends here.
-        policy.add(if from.rest().is_empty() { None } else { Coded::take(from)? });
+        policy.add(if from.rest().is_empty() { Added::default() } else { Coded::take(from)? });
         Ok(Self { policy, poller })
     }
 }
@@ -266,6 +267,17 @@ pub struct Sources {
 }
 
 coded_struct!(Sources { pressure, reclaim });
+
+impl Sources {
+    /// The window of the pressure monitors, if there are any.
+    #[must_use]
+    pub const fn window_ms(&self) -> Option<i64> {
+        match self.pressure {
+            Pressure::Monitors { window_ms, .. } => Some(window_ms),
+            Pressure::Waiting | Pressure::Sampling { .. } => None,
+        }
+    }
+}
 
 /// How pressure is heard of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

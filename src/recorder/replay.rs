@@ -90,6 +90,7 @@ impl<F: Fn(&mut Tunables)> Replayer<F> {
                     Input::PressureIsSampled(sampled) => policy.pressure_is_sampled(sampled),
                 }
             }
+            Record::Sources(sources) => self.policy.as_mut()?.window_lasts(sources.window_ms()),
             // What the decision saw in between is not known: wait for the next checkpoint.
             Record::Lost(_) => (self.policy, self.tunables) = (None, None),
             Record::Look(look) => return self.look(look),

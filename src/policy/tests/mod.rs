@@ -2,6 +2,7 @@
 
 mod poller;
 mod reasons;
+mod windows;
 mod words;
 mod worked_examples;
 

@@ -355,6 +355,7 @@ impl Roll for Policy {
         let tunables = Settings::roll(dice).tunables;
         policy.set_minfree(MinfreeTable::from_pairs([(i32::roll(dice), i32::roll(dice))]));
         policy.pressure_is_sampled(bool::roll(dice));
+        policy.window_lasts(Option::roll(dice));
         for _ in 0..dice.below(6) {
             let (trigger, now) = (Trigger::roll(dice), MonoTime::roll(dice));
             let pending = dice.one(&[None, Some(now)]);

@@ -1,0 +1,106 @@
+//! A window that a pressure event opened, and wake-ups of kswapd in it and after it.
+
+use super::*;
+
+const MEDIUM: Trigger = Trigger::Event(Level::Medium);
+const VENDOR: Trigger = Trigger::Vendor { reason: 7, min_adj: 900 };
+
+/// With memory below the low watermark, and little left to reclaim. Nobody can be killed yet.
+fn short(t: Tunables) -> Machine {
+    let mut machine = Machine::new(t);
+    machine.sample.meminfo.free = Pages(1999);
+    machine.frees = false;
+    machine
+}
+
+/// The rules that a look finds after a wake-up of kswapd: whether those about watermarks alone.
+fn woken(machine: &mut Machine, millis: u64) -> bool {
+    assert_eq!(machine.look(millis, Trigger::KswapdWake).cause, None);
+    machine.policy.polls_watermarks_alone()
+}
+
+#[test]
+fn a_window_that_direct_reclaim_extends_keeps_all_its_rules_when_kswapd_wakes() {
+    let mut machine = short(Tunables::default());
+    machine.look(10_100, MEDIUM);
+    for millis in (10_200..=11_100).step_by(100) {
+        machine.sample.vmstat.pgscan_direct += 1;
+        machine.look(millis, Trigger::Poll);
+        assert_eq!(machine.plan(Trigger::Poll).0, PollRequest::Start);
+    }
+    assert!(!woken(&mut machine, 11_150));
+    assert_eq!(machine.kill(11_200, Trigger::Poll).0, KillReason::LowMem);
+}
+
+#[test]
+fn a_wake_up_of_kswapd_before_the_last_look_of_a_window_leaves_it_all_rules() {
+    let mut machine = short(Tunables::default());
+    machine.look(10_100, MEDIUM);
+    machine.look(11_095, Trigger::Poll);
+    assert!(!woken(&mut machine, 11_150));
+    assert_eq!(machine.kill(11_195, Trigger::Poll).0, KillReason::LowMem);
+    // That was the last.
+    assert!(woken(&mut machine, 11_196));
+    assert_eq!(machine.look(11_206, Trigger::Poll).cause, None);
+}
+
+#[test]
+fn a_window_whose_last_look_was_not_taken_is_over_an_interval_later() {
+    for (millis, alone) in [(11_200, false), (11_201, true)] {
+        let mut machine = short(Tunables::default());
+        machine.look(10_100, MEDIUM);
+        assert_eq!(woken(&mut machine, millis), alone);
+    }
+}
+
+#[test]
+fn a_window_is_as_long_as_that_of_the_monitors() {
+    for (length, alone) in [(Some(2000), false), (None, true)] {
+        let mut machine = short(Tunables::default());
+        machine.policy.window_lasts(length);
+        machine.look(10_100, MEDIUM);
+        assert_eq!(woken(&mut machine, 11_600), alone);
+    }
+}
+
+#[test]
+fn after_a_long_wait_for_a_death_the_window_begins_anew() {
+    let mut machine = short(Tunables::default());
+    machine.frees = true;
+    machine.kill(10_100, MEDIUM);
+    machine.frees = false;
+    // The victim dies seconds later, and kswapd comes before the timed look.
+    assert!(!woken(&mut machine, 14_000));
+    assert_eq!(machine.kill(14_001, Trigger::Poll).0, KillReason::LowMem);
+    assert!(!woken(&mut machine, 14_900));
+    assert_eq!(machine.kill(14_901, Trigger::Poll).0, KillReason::LowMem);
+}
+
+#[test]
+fn the_looks_after_a_vendors_kill_ask_all_rules() {
+    let mut machine = short(Tunables::default());
+    assert!(woken(&mut machine, 10_100));
+    machine.frees = true;
+    machine.kill(12_000, VENDOR);
+    machine.sample.meminfo.free = Pages(999);
+    assert_eq!(machine.kill(12_050, Trigger::Poll).0, KillReason::PressureAfterKill);
+    // One that killed nobody changes nothing, unless it has looks follow.
+    let mut machine = short(Tunables::default());
+    assert!(woken(&mut machine, 10_100));
+    machine.look(10_150, VENDOR);
+    assert!(machine.policy.polls_watermarks_alone());
+    machine.sample.vmstat.pgscan_direct += 1;
+    machine.look(10_160, VENDOR);
+    assert_eq!(machine.plan(VENDOR).0, PollRequest::Start);
+    assert!(!machine.policy.polls_watermarks_alone());
+}
+
+#[test]
+fn looks_that_follow_kswapd_become_no_window_when_there_is_enough_again() {
+    let mut machine = short(Tunables::default());
+    assert!(woken(&mut machine, 10_100));
+    machine.sample.meminfo.free = Pages(6000);
+    assert!(woken(&mut machine, 10_200));
+    machine.look(10_300, MEDIUM);
+    assert!(!machine.policy.polls_watermarks_alone());
+}
