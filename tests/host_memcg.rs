@@ -15,6 +15,8 @@ use host::wire::PROCPRIO;
 use host::wire::STAT;
 use host::wire::SUBSCRIBE;
 use lmkd::kernel::process::ProcDir;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -129,9 +131,19 @@ fn the_statistics_of_an_app_with_a_group_are_the_groups() {
     let proc = ProcDir::open(Path::new("/proc")).unwrap();
     let started = proc.stat(app.pid()).unwrap().start_time;
     let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+    let stat_file = group.dir.join("memory.stat");
+    host::until("it to be the next", || daemon.has_open(&stat_file).then_some(()));
+    // An answer comes when it has been prepared in full.
+    client.barrier();
+    // On the way to the signal nothing is opened, so that nothing has to be allocated.
+    let of_daemon = rustix::process::Pid::from_raw(daemon.pid());
+    let old = rustix::process::getrlimit(Resource::Nofile);
+    let none = Rlimit { current: Some(0), ..old };
+    rustix::process::prlimit(of_daemon, Resource::Nofile, none).unwrap();
     pressure.rise();
     assert_eq!(app.ended_by(), Some(9));
     let stat = client.receive();
+    host::until("nobody to be the next", || (!daemon.has_open(&stat_file)).then_some(()));
     let _ = fs::remove_dir_all(&dir);
     assert_eq!(word(&stat, 0), STAT);
     let long = |index: usize| u64::from_be_bytes(stat[4 + 8 * index..][..8].try_into().unwrap());

@@ -220,7 +220,7 @@ fn kill_all(mut parts: Loop, adjs: &[i32]) {
     }
     for _ in adjs {
         let heads = parts.registry.heads(None);
-        while parts.ready.prepare_one(&heads, &parts.registry, &parts.proc) {}
+        while parts.ready.prepare_one(&heads, &parts.registry, &parts.proc, None) {}
         parts.ready.take_names();
         let id = without_the_heap(|| parts.kill());
         let pid = parts.killer.flight(id).unwrap().victim.pid;

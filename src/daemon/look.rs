@@ -10,6 +10,7 @@ use super::report;
 use super::Daemon;
 use super::Token;
 use crate::clock::MonoTime;
+use crate::config::Tunables;
 use crate::control::wire::Event;
 use crate::control::wire::KillNotice;
 use crate::kernel::process::ProcDir;
@@ -251,8 +252,11 @@ impl Daemon {
         let wanted = self.tunables.log_stats && self.server.has_subscribers(Event::Stat);
         let stat = || prepared.map_or_else(|| self.proc.stat(pid), Prepared::stat);
         let stat = if wanted { stat().ok() } else { None };
-        let memcg = self.memcg.known().filter(|_| wanted && self.tunables.per_app_memcg);
-        let group = memcg.and_then(|memcg| memcg.usage(&self.proc, pid).ok());
+        let groups = self.memcg.known().filter(|_| wanted && wants_groups(&self.tunables));
+        let group = groups.and_then(|groups| {
+            let held = prepared.and_then(Prepared::group_usage);
+            held.or_else(|| groups.open_usage(&self.proc, pid).ok()?.read().ok())
+        });
         let Candidate { uid, adj, .. } = *candidate;
         let Status { state, threads, .. } = status;
         Ok(Victim { pid, uid, adj, name, state, rss, swap, threads, stat, group })
@@ -409,6 +413,11 @@ impl Daemon {
             self.schedule.resume(now);
         }
     }
+}
+
+/// Whether statistics of a kill tell what the victim's memory cgroup has used.
+pub(super) const fn wants_groups(tunables: &Tunables) -> bool {
+    tunables.per_app_memcg && tunables.log_stats
 }
 
 /// Opens the pidfd that a record lacks.

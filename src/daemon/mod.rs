@@ -60,6 +60,7 @@ use crate::sys::signal::SignalFd;
 use crate::units::Kib;
 use crate::units::PageSize;
 use anyhow::Context;
+use look::wants_groups;
 use opening::Opening;
 use opening::Retry;
 use reactor::Reactor;
@@ -306,7 +307,8 @@ impl Daemon {
                 break;
             }
             self.watchdog.begin(now);
-            self.ready.prepare_one(&heads, &self.registry, &self.proc);
+            let groups = self.memcg.known().filter(|_| wants_groups(&self.tunables));
+            self.ready.prepare_one(&heads, &self.registry, &self.proc, groups);
             self.watchdog.describe(&self.registry, &self.ready);
             count = self.wait(Some(0));
         }

@@ -8,13 +8,10 @@
 //! Writing one allocates nothing: the hierarchy is found once, paths are built on the stack. The
 //! same way leads to what a victim's group has used.
 
-use super::memcg_usage::GroupUsage;
-use super::memcg_usage::Parser;
+use super::memcg_usage::UsageFiles;
 use super::process::ProcDir;
 use super::process::ProcError;
 use super::reader;
-use super::reader::ReadError;
-use super::scan;
 use super::ParseError;
 use crate::oom_score_adj::OomScoreAdj;
 use rustix::fs::Mode;
@@ -244,40 +241,19 @@ impl MemoryCgroups {
         self.open_file(proc, pid, self.mount.version.file(), OFlags::WRONLY)
     }
 
-    /// What a process's group, which with Android is its app's or its own, has used.
+    /// Opens what tells what a process's group, which with Android is its app's or its own, has used,
+    /// to be read again and again. Should the process go to another group, it tells of the one before.
     ///
     /// # Errors
     ///
-    /// The process has no group of its own, or its files cannot be read.
-    pub fn usage(&self, proc: &ProcDir, pid: i32) -> Result<GroupUsage, MemcgError> {
-        let mut parser = match self.mount.version {
-            Version::V1 => Parser::v1(),
-            Version::V2 => Parser::v2(),
-        };
-        self.read(proc, pid, "memory.stat", |line| parser.line(line))?;
-        let mut usage = parser.finish().map_err(MemcgError::Text)?;
-        if usage.swap.is_none() {
-            let name = "memory.swap.current";
-            // Kernels without swap do not have it.
-            let _ = self.read(proc, pid, name, |line| {
-                usage.swap = scan::decimal(line);
-                Ok(())
-            });
-        }
-        Ok(usage)
-    }
-
-    fn read(
-        &self,
-        proc: &ProcDir,
-        pid: i32,
-        name: &'static str,
-        line: impl FnMut(&[u8]) -> Result<(), ParseError>,
-    ) -> Result<(), MemcgError> {
-        let file = self.open_file(proc, pid, name, OFlags::RDONLY)?;
-        reader::read_lines(file.as_fd(), &mut [0; PATH], line).map_err(|error| match error {
-            ReadError::Os(errno) => MemcgError::File(name, errno),
-            ReadError::Parse(error) => MemcgError::Text(error),
+    /// The process has no group of its own, or its file cannot be opened.
+    pub fn open_usage(&self, proc: &ProcDir, pid: i32) -> Result<UsageFiles, MemcgError> {
+        let open = |name| self.open_file(proc, pid, name, OFlags::RDONLY);
+        let stat = open(UsageFiles::STAT)?;
+        Ok(match self.mount.version {
+            Version::V1 => UsageFiles::v1(stat),
+            // Kernels without swap do not have the other.
+            Version::V2 => UsageFiles::v2(stat, open(UsageFiles::SWAP).ok()),
         })
     }
 

@@ -1,7 +1,15 @@
 //! What a memory cgroup says that its processes use: `memory.stat`, whose keys differ by version.
 
+use super::memcg::MemcgError;
+use super::reader;
+use super::reader::ReadError;
 use super::scan;
 use super::ParseError;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+
+/// What is read at once of a file.
+const PIECE: usize = 4096;
 
 /// A memory cgroup's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,22 +26,73 @@ pub struct GroupUsage {
     pub swap: Option<i64>,
 }
 
-/// Collects the wanted lines.
+/// The open files of a group. Reading them opens nothing. Of version 2, and in newer kernels of 1, the
+/// kernel takes a page each time to print into.
 #[derive(Debug)]
-pub(super) struct Parser {
+pub struct UsageFiles {
+    stat: OwnedFd,
+    swap: Option<OwnedFd>,
+    parser: Parser,
+}
+
+impl UsageFiles {
+    pub(super) const STAT: &'static str = "memory.stat";
+    pub(super) const SWAP: &'static str = "memory.swap.current";
+
+    pub(super) const fn v1(stat: OwnedFd) -> Self {
+        Self { stat, swap: None, parser: Parser::v1() }
+    }
+
+    pub(super) const fn v2(stat: OwnedFd, swap: Option<OwnedFd>) -> Self {
+        Self { stat, swap, parser: Parser::v2() }
+    }
+
+    /// What the group has used until now.
+    ///
+    /// # Errors
+    ///
+    /// The group is gone, or its file does not say what it should.
+    pub fn read(&self) -> Result<GroupUsage, MemcgError> {
+        let mut parser = self.parser.clone();
+        read(&self.stat, Self::STAT, |line| parser.line(line))?;
+        let mut usage = parser.finish().map_err(MemcgError::Text)?;
+        if let (None, Some(swap)) = (usage.swap, &self.swap) {
+            let _ = read(swap, Self::SWAP, |line| {
+                usage.swap = scan::decimal(line);
+                Ok(())
+            });
+        }
+        Ok(usage)
+    }
+}
+
+fn read(
+    file: &OwnedFd,
+    name: &'static str,
+    line: impl FnMut(&[u8]) -> Result<(), ParseError>,
+) -> Result<(), MemcgError> {
+    reader::read_lines(file.as_fd(), &mut [0; PIECE], line).map_err(|error| match error {
+        ReadError::Os(errno) => MemcgError::File(name, errno),
+        ReadError::Parse(error) => MemcgError::Text(error),
+    })
+}
+
+/// Collects the wanted lines.
+#[derive(Clone, Debug)]
+struct Parser {
     keys: &'static [&'static str; 5],
     values: [Option<i64>; 5],
 }
 
 impl Parser {
     /// With its groups below, as AOSP's daemon reads it.
-    pub(super) const fn v1() -> Self {
+    const fn v1() -> Self {
         Self::of(&["total_pgfault", "total_pgmajfault", "total_rss", "total_cache", "total_swap"])
     }
 
     /// Counters of version 2 always are with the groups below, and swap has a file of its own. (A
     /// key that is no word of the file finds nothing.)
-    pub(super) const fn v2() -> Self {
+    const fn v2() -> Self {
         Self::of(&["pgfault", "pgmajfault", "anon", "file", ""])
     }
 
@@ -41,7 +100,7 @@ impl Parser {
         Self { keys, values: [None; 5] }
     }
 
-    pub(super) fn line(&mut self, line: &[u8]) -> Result<(), ParseError> {
+    fn line(&mut self, line: &[u8]) -> Result<(), ParseError> {
         let (key, value) = scan::split_word(line);
         for (wanted, slot) in self.keys.iter().zip(&mut self.values) {
             if key == wanted.as_bytes() {
@@ -52,7 +111,7 @@ impl Parser {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<GroupUsage, ParseError> {
+    fn finish(self) -> Result<GroupUsage, ParseError> {
         let [pgfault, pgmajfault, rss, cache, swap] = self.values;
         let value = |index: usize, found: Option<i64>| {
             let key = self.keys.get(index).copied().unwrap_or_default();

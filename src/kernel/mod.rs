@@ -17,6 +17,7 @@ pub mod zoneinfo;
 
 pub use gpu::GpuMemory;
 pub use memcg_usage::GroupUsage;
+pub use memcg_usage::UsageFiles;
 pub use pressure::PressureInfo;
 pub use reader::ReadError;
 pub use sample::Meminfo;

@@ -8,17 +8,21 @@ use super::names::Named;
 use super::names::Names;
 use super::RecordId;
 use super::Registry;
+use crate::kernel::memcg::MemoryCgroups;
 use crate::kernel::process::ProcDir;
 use crate::kernel::process::ProcError;
 use crate::kernel::process::Stat;
 use crate::kernel::process::Status;
 use crate::kernel::process::TaskName;
+use crate::kernel::GroupUsage;
+use crate::kernel::UsageFiles;
 use crate::oom_score_adj::OomScoreAdj;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
 /// How many of the next victims are kept ready. Each takes two descriptors, three if it has several
-/// threads, and two pages of the kernel's memory.
+/// threads, two more for its memory cgroup where that is wanted, and as many pages of the kernel's
+/// memory.
 pub const READY: usize = 8;
 
 /// The next victims and the adj of each: by age, but where sizes decide the one that is likely to be
@@ -58,6 +62,7 @@ pub struct Prepared {
     status: OwnedFd,
     stat: OwnedFd,
     threads: Option<OwnedFd>,
+    group: Option<UsageFiles>,
     seen: Status,
     /// What the process called itself, once that has been read.
     named: Option<Named>,
@@ -78,8 +83,15 @@ impl Ready {
     }
 
     /// Opens the files of the first of `heads` that is new among them, and closes those of others.
-    /// False if there is none. One whose files cannot be opened is read when it is killed.
-    pub fn prepare_one(&mut self, heads: &Heads, registry: &Registry, proc: &ProcDir) -> bool {
+    /// False if there is none. One whose files cannot be opened is read when it is killed. With
+    /// `groups` what its memory cgroup has used is wanted too.
+    pub fn prepare_one(
+        &mut self,
+        heads: &Heads,
+        registry: &Registry,
+        proc: &ProcDir,
+        groups: Option<&MemoryCgroups>,
+    ) -> bool {
         if self.heads != *heads {
             self.change_heads(heads, registry);
         }
@@ -89,7 +101,7 @@ impl Ready {
             if self.get(id).is_some() {
                 continue;
             }
-            let prepared = Prepared::open(id, registry, proc);
+            let prepared = Prepared::open(id, registry, proc, groups);
             let mut places = self.places.iter_mut().enumerate();
             if let Some((index, free)) = places.find(|(_, place)| place.is_none()) {
                 *free = prepared;
@@ -159,7 +171,12 @@ impl Ready {
 }
 
 impl Prepared {
-    fn open(id: RecordId, registry: &Registry, proc: &ProcDir) -> Option<Self> {
+    fn open(
+        id: RecordId,
+        registry: &Registry,
+        proc: &ProcDir,
+        groups: Option<&MemoryCgroups>,
+    ) -> Option<Self> {
         let record = registry.get(id)?;
         let pid = record.pid().get();
         let status = proc.open_status(pid).ok()?;
@@ -169,10 +186,12 @@ impl Prepared {
         let several = seen.threads != 1;
         let threads = if several { proc.open_threads(pid).ok() } else { None };
         ProcDir::held_stat(&stat).ok()?;
+        let group = groups.and_then(|groups| groups.open_usage(proc, pid).ok());
+        let group = group.filter(|group| group.read().is_ok());
         // What was opened is of the process that was registered, if that still has its id. Without
         // a pidfd nobody could tell.
         let same = record.pidfd.as_ref()?.holds_its_pid();
-        same.then_some(Self { id, status, stat, threads, seen, named: None })
+        same.then_some(Self { id, status, stat, threads, group, seen, named: None })
     }
 
     /// Reads `status`.
@@ -204,6 +223,12 @@ impl Prepared {
     #[must_use]
     pub fn threads(&self) -> Option<&OwnedFd> {
         self.threads.as_ref()
+    }
+
+    /// What its memory cgroup has used, if that was wanted and it has one.
+    #[must_use]
+    pub fn group_usage(&self) -> Option<GroupUsage> {
+        self.group.as_ref()?.read().ok()
     }
 
     /// The name of the process, if it is known and the process has not taken another since:
@@ -265,10 +290,10 @@ mod tests {
         let apps = [(); READY].map(|()| registered(&mut registry, &proc, 900));
         let heads = registry.heads(None);
         assert!(ready.is_behind(&heads));
-        assert!(ready.prepare_one(&heads, &registry, &proc));
+        assert!(ready.prepare_one(&heads, &registry, &proc, None));
         assert!(ready.get(apps[0].1).is_some() && ready.get(apps[1].1).is_none());
         assert!(ready.is_behind(&heads));
-        while ready.prepare_one(&heads, &registry, &proc) {}
+        while ready.prepare_one(&heads, &registry, &proc, None) {}
         assert!(!ready.is_behind(&heads));
         for (_, id) in &apps[1..] {
             assert_eq!(name_of(&mut ready, *id), "sleep");
@@ -285,7 +310,7 @@ mod tests {
         registry.remove(first);
         let heads = registry.heads(None);
         assert!(ready.is_behind(&heads));
-        while ready.prepare_one(&heads, &registry, &proc) {}
+        while ready.prepare_one(&heads, &registry, &proc, None) {}
         assert!(!ready.is_behind(&heads));
         assert!(ready.get(first).is_none());
         assert!(ready.get(spared).is_some() && ready.get(shielded).is_none());
@@ -293,7 +318,7 @@ mod tests {
         // With nobody left there is nobody's file to keep.
         registry.retain(|_| false);
         let heads = registry.heads(None);
-        assert!(ready.is_behind(&heads) && !ready.prepare_one(&heads, &registry, &proc));
+        assert!(ready.is_behind(&heads) && !ready.prepare_one(&heads, &registry, &proc, None));
         assert!(ready.places.iter().all(Option::is_none) && !ready.is_behind(&heads));
     }
 
@@ -341,7 +366,7 @@ mod tests {
         let mut registry = Registry::with_capacity(1);
         let mut ready = Ready::new(Names::start());
         let (child, id) = registered(&mut registry, &proc, 900);
-        assert!(ready.prepare_one(&registry.heads(None), &registry, &proc));
+        assert!(ready.prepare_one(&registry.heads(None), &registry, &proc, None));
         assert_eq!(name_of(&mut ready, id), "sleep");
         let prepared = ready.get(id).unwrap();
         let status = prepared.status().unwrap();
@@ -349,7 +374,7 @@ mod tests {
         // It is asked when it moves.
         ready.places[0].as_mut().unwrap().named = None;
         registry.set_adj(id, OomScoreAdj::new(800).unwrap(), MonoTime::ZERO);
-        ready.prepare_one(&registry.heads(None), &registry, &proc);
+        ready.prepare_one(&registry.heads(None), &registry, &proc, None);
         assert_eq!(name_of(&mut ready, id), "sleep");
         drop(child);
         assert_eq!(ready.get(id).unwrap().status(), Err(ProcError::Gone));

@@ -20,7 +20,7 @@ pub fn statm_budget(descriptors: u64, memory: Pages) -> usize {
 /// clients, for victims, and for the files that are opened on the way to a kill.
 #[must_use]
 pub fn first_spare_descriptor(descriptors: u64) -> i32 {
-    const SPARE: u64 = 96;
+    const SPARE: u64 = 112;
     let spare = SPARE.min(descriptors.div_ceil(2));
     i32::try_from(descriptors.saturating_sub(spare)).unwrap_or(i32::MAX)
 }

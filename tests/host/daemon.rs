@@ -144,6 +144,13 @@ impl Daemon {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// Whether it holds this file open.
+    pub fn has_open(&self, file: &std::path::Path) -> bool {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        // A descriptor may be closed while this looks.
+        open.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path == file))
+    }
+
     /// Whether it has a pidfd of this process: those that are registered, and victims.
     pub fn holds(&self, pid: i32) -> bool {
         let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).unwrap();

@@ -218,7 +218,7 @@ fn size_files_are_held_only_where_sizes_decide_and_within_the_budget() {
 
 #[test]
 fn some_descriptors_are_never_given_to_registered_processes() {
-    assert_eq!(size::first_spare_descriptor(1024), 928);
+    assert_eq!(size::first_spare_descriptor(1024), 912);
     assert_eq!(size::first_spare_descriptor(41), 20);
     assert_eq!(size::first_spare_descriptor(u64::MAX), i32::MAX);
     let holder = Holder::new(1);
