@@ -305,6 +305,8 @@ exec "$sysroot/usr/lib/android-sdk/platform-tools/adb" "\$@"
 EOT
     chmod +x "$bin/adb"
     case $PATH in "$bin:"*) ;; *) PATH=$bin:$PATH ;; esac
+    # What the suite keeps of a device goes with it: the next one may have its port.
+    export XDG_STATE_HOME=$pocket_run/state
 }
 
 # pocket_adb ARGUMENTS...: adb, bound to the device that is up.

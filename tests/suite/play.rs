@@ -16,6 +16,8 @@ use crate::run::Look;
 use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
+use crate::state::State;
+use crate::state::SWAPS;
 use crate::story::Check;
 use crate::story::Device as Machine;
 use crate::story::Story;
@@ -59,28 +61,28 @@ fn cache_file(device: &Device) -> Result<(String, u64)> {
     Ok((file.to_owned(), mib.parse().context("the size of the disk")?))
 }
 
-/// Turns the device's swap on or off; where there is none yet, half the memory in zram.
-fn set_swap(device: &Device, swap: Swap) -> Result<()> {
-    let script = match swap {
+/// The shell commands that turn the device's swap on or off; where there is none, half the memory in zram.
+fn swap_script(swap: Swap, before: &State) -> String {
+    let own = before.own_swap();
+    match swap {
         Swap::Off => {
-            "tail -n +2 /proc/swaps | while read -r file rest; do swapoff $file || exit 1; done"
+            format!("{SWAPS} | while read -r file priority; do swapoff $file || exit 1; done")
         }
-        Swap::On => {
-            "[ $(wc -l </proc/swaps) -gt 1 ] && exit 0
+        Swap::On if own.is_empty() => "[ $(wc -l </proc/swaps) -gt 1 ] && exit 0
             for disk in /dev/block/zram0 /dev/zram0; do [ ! -b $disk ] || break; done
             if [ $(cat /sys/block/zram0/disksize) = 0 ]; then
-                total=$(grep -o '[0-9]*' /proc/meminfo | head -n 1)
+                read -r name total unit </proc/meminfo
                 echo lzo-rle >/sys/block/zram0/comp_algorithm
                 echo $((total / 2))K >/sys/block/zram0/disksize
             fi
             mkswap $disk >/dev/null && swapon $disk"
-        }
-    };
-    device.shell(script).map(drop)
+            .to_owned(),
+        Swap::On => format!("[ $(wc -l </proc/swaps) -gt 1 ] && exit 0\n set -e\n{own}"),
+    }
 }
 
 /// Runs every scenario asked for; whether all passed.
-pub fn all(device: &Device, args: &Args, guard: Guard) -> Result<bool> {
+pub fn all(device: &Device, args: &Args, guard: Guard, before: &State) -> Result<bool> {
     device.shell("mkdir -p /data/local/tmp")?;
     device.push(&args.actor, ACTOR)?;
     device.shell(&format!("chmod 755 {ACTOR}"))?;
@@ -101,7 +103,7 @@ pub fn all(device: &Device, args: &Args, guard: Guard) -> Result<bool> {
                 continue;
             }
         }
-        let story = match one(device, args, guard, &scenario, &cache, &mut first) {
+        let story = match one(device, args, guard, &scenario, &cache, before, &mut first) {
             Ok(story) => story,
             Err(error) => {
                 passed = false;
@@ -201,14 +203,23 @@ fn one(
     guard: Guard,
     scenario: &Scenario,
     (cache, cache_mib): &(String, u64),
+    found: &State,
     first: &mut Option<Look>,
 ) -> Result<Story> {
     interrupt::check()?;
-    device.shell("sync; echo 3 >/proc/sys/vm/drop_caches")?;
-    set_swap(device, scenario.swap)?;
+    // Another scenario may have ended in the middle.
+    let settled = found.settle(device)?;
+    let swap = swap_script(scenario.swap, found);
+    device.shell(&format!("sync; echo 3 >/proc/sys/vm/drop_caches\n{swap}"))?;
     let mut remote = Remote::start(ACTOR, cache)?;
     let hello = remote.since(0).into_iter().find(|event| is(event, "hello")).unwrap_or_default();
     let pid = guard_pid(device, args, guard, &mut remote)?;
+    if settled && guard == Guard::Lmkd {
+        // init's own word to the daemon may come later.
+        for order in ["connect", "update_props", "disconnect"] {
+            remote.order(json!({"do": order}))?;
+        }
+    }
     let before = pid.map(|pid| look(&mut remote, pid)).transpose()?;
     let oom_before = oom_kills(device)?;
     let refused_before = refusals(device)?;

@@ -2,28 +2,30 @@
 //!
 //! ANDROID_SERIAL names the device: a phone with a userdebug build, Cuttlefish, or the pocket device of tests/pocket.
 //! The suite installs the daemon, runs scenarios, writes one story a scenario (see `story.rs`) and puts everything
-//! back, also when it is interrupted. `suite --help` lists the options. Exit status: 0 all scenarios passed, 1 some did
-//! not or could not run, 2 bad arguments.
+//! back, also when it is interrupted; if it is killed, the next run does. `suite --help` lists the options. Exit status:
+//! 0 all scenarios passed and the device is as it was, 1 not so, 2 bad arguments.
 
 mod adb;
 mod args;
 mod compare;
+mod elf;
 mod install;
 mod interrupt;
+mod journal;
 mod judge;
 mod latency;
-mod ledger;
 mod play;
 mod remote;
+mod restore;
 mod run;
 mod scenarios;
+mod state;
 mod story;
 
 use crate::adb::Device;
 use crate::args::Args;
 use crate::args::Command;
-use crate::install::Installation;
-use crate::ledger::Ledger;
+use crate::restore::Restoration;
 use crate::run::Guard;
 use anyhow::Context;
 use anyhow::Result;
@@ -55,18 +57,14 @@ fn test(args: &Args) -> Result<bool> {
     interrupt::watch()?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let device = Device::connect()?;
-    let ledger = Ledger::open(&device)?;
-    // Whatever happens from here on, dropping these puts everything back.
-    let (installation, ledger) = match &args.daemon {
-        Some(daemon) => {
-            let (rc, replace) = (&args.rc, args.replace);
-            (Some(Installation::new(&device, ledger, daemon, rc, replace, &args.out)?), None)
-        }
-        None => (None, Some(ledger)),
-    };
+    // Whatever happens from here on, all is put back at the end.
+    let mut restoration = Restoration::begin(&device)?;
+    if let Some(daemon) = &args.daemon {
+        install::install(&mut restoration, daemon, &args.rc, args.replace)?;
+    }
     let mut passed = true;
     for guard in args.guards() {
-        let done = play::all(&device, args, guard);
+        let done = play::all(&device, args, guard, restoration.state());
         match done {
             // Of the others only the figures count.
             Ok(all) => passed &= all || guard != Guard::Lmkd,
@@ -82,7 +80,10 @@ fn test(args: &Args) -> Result<bool> {
         println!("     the command at the end: {status}");
         passed &= status.success();
     }
-    drop((installation, ledger));
+    if let Err(error) = restoration.finish() {
+        println!("broken: the device is not as it was: {error:#}");
+        passed = false;
+    }
     if args.compare {
         let compared: Vec<_> = scenarios::all().into_iter().filter(|one| one.compared).collect();
         let table = compare::table(&compare::stories(&args.out, &compared)?);
