@@ -350,11 +350,6 @@ impl<'a> Run<'a> {
         events.iter().find(|event| is(event, "death") && event["pid"] == pid)?["us"].as_u64()
     }
 
-    /// The daemon's lines so far; all that the device has kept.
-    pub fn log(&self) -> Result<Vec<String>> {
-        log(self.device)
-    }
-
     /// The daemon's lines of this scenario.
     pub fn own_log(&self) -> Result<Vec<String>> {
         self.logged.since(self.device)

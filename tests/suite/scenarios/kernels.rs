@@ -16,6 +16,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "low-ram",
         title: "a device with little memory",
         needs: Some(("test \"$(getprop ro.config.low_ram)\" = true", "ro.config.low_ram")),
+        restarts_daemon: true,
         script: low_ram,
         ..BASE
     },
@@ -23,6 +24,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "no-psi",
         title: "a kernel without PSI",
         needs: Some(("! cat /proc/pressure/memory >/dev/null 2>&1", "psi=0")),
+        restarts_daemon: true,
         script: no_psi,
         ..BASE
     },
@@ -52,14 +54,17 @@ fn two_deaths(run: &mut Run<'_>, speed: u64) -> Result<()> {
 }
 
 fn low_ram(run: &mut Run<'_>) -> Result<()> {
+    // What it says at its start is then of this scenario.
+    run.restart_daemon()?;
     two_deaths(run, 15)?;
-    let armed = run.log()?.iter().any(|line| line.contains("some 200 ms"));
+    let armed = run.own_log()?.iter().any(|line| line.contains("some 200 ms"));
     run.check("the pressure threshold is the one for low RAM", armed, "");
     Ok(())
 }
 
 fn no_psi(run: &mut Run<'_>) -> Result<()> {
-    let said = run.log()?.iter().any(|line| line.contains("psi=1"));
+    run.restart_daemon()?;
+    let said = run.own_log()?.iter().any(|line| line.contains("psi=1"));
     run.check("the daemon says what is missing, and the remedy", said, "");
     two_deaths(run, 10)
 }

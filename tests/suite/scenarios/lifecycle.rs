@@ -4,6 +4,10 @@ use crate::remote::is;
 use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
+use crate::scenarios::pressed::stalled_us;
+use crate::scenarios::tunables::keeping;
+use crate::scenarios::tunables::property;
+use crate::scenarios::tunables::with;
 use crate::scenarios::BASE;
 use anyhow::Result;
 use serde_json::json;
@@ -32,10 +36,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "delay-monitors",
         title: "pressure is not watched before the boot is over",
+        // Elsewhere the end of boot, when it is set a second time, starts all that a framework does then.
         needs: Some((
-            "setprop sys.boot_completed 0 && test \"$(getprop sys.boot_completed)\" = 0; done=$?
-            setprop sys.boot_completed 1; exit $done",
-            "a boot that can be undone",
+            "test -z \"$(getprop ro.build.fingerprint)\"",
+            "a device without a framework of its own",
         )),
         restarts_daemon: true,
         script: delay_monitors,
@@ -51,7 +55,6 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-const NAMESPACE: &str = "persist.device_config.lmkd_native";
 const ADJS: [i32; 6] = [950, 900, 800, 700, 500, 200];
 
 fn six_apps(run: &mut Run<'_>) -> Result<u64> {
@@ -111,6 +114,10 @@ fn restart(run: &mut Run<'_>) -> Result<()> {
 }
 
 fn reinit(run: &mut Run<'_>) -> Result<()> {
+    keeping(run, &["debug", "psi_partial_stall_ms"], reloaded)
+}
+
+fn reloaded(run: &mut Run<'_>) -> Result<()> {
     run.household(40)?;
     let size = six_apps(run)?;
     let mark = run.remote.mark();
@@ -118,10 +125,10 @@ fn reinit(run: &mut Run<'_>) -> Result<()> {
         run.remote.wait("a first kill", mark, Duration::from_secs(60), |event| {
             is(event, "told").then_some(())
         })?;
-        run.device.set_property(&format!("{NAMESPACE}.debug"), "true")?;
+        run.device.set_property(&property("debug"), "true")?;
         // init's trigger has the daemon read its properties again, each time, and a new threshold has it
         // arm its monitors anew.
-        let stall = format!("{NAMESPACE}.psi_partial_stall_ms");
+        let stall = property("psi_partial_stall_ms");
         for round in 0..200 {
             run.device.set_property(&stall, if round % 2 == 0 { "80" } else { "70" })?;
             if run.remote.since(mark).iter().any(|event| is(event, "grown")) {
@@ -139,26 +146,31 @@ fn reinit(run: &mut Run<'_>) -> Result<()> {
     run.check("it killed between two reloads", kills > 0, format!("{kills} kills"));
     let lines_of_debug = said(run, "Process got killed in")?;
     run.check("the new tunables are in force", lines_of_debug, "");
-    run.device.set_property(&format!("{NAMESPACE}.debug"), "false")?;
     Ok(())
 }
 
 fn delay_monitors(run: &mut Run<'_>) -> Result<()> {
-    run.device.set_property("sys.boot_completed", "0")?;
-    run.device.set_property(&format!("{NAMESPACE}.delay_monitors_until_boot"), "true")?;
-    run.restart_daemon()?;
-    let done = delayed(run);
-    run.device.set_property("sys.boot_completed", "1")?;
-    run.device.set_property(&format!("{NAMESPACE}.delay_monitors_until_boot"), "false")?;
-    done
+    // It is read at the daemon's start.
+    with(run, &[("delay_monitors_until_boot", "true")], |run| {
+        run.device.set_property("sys.boot_completed", "0")?;
+        let done = run.restart_daemon().and_then(|()| delayed(run));
+        run.device.set_property("sys.boot_completed", "1")?;
+        done
+    })
 }
+
+/// Microseconds of a stall that a daemon would have been woken up for, on any device.
+const STALL_US: u64 = 200_000;
 
 fn delayed(run: &mut Run<'_>) -> Result<()> {
     run.household(40)?;
     let size = six_apps(run)?;
     // What counts as available ends at the low watermark: a little more is pressure, and no disaster.
     let first = run.available_mib.saturating_sub(6 * size + 40 + 16) + 6;
+    let mark = run.remote.mark();
     run.press(first, 25, 0)?;
+    let stalled = stalled_us(run, mark);
+    run.check("there was pressure during the boot", stalled > STALL_US, format!("{stalled} us"));
     let early = run.deaths();
     run.check("nobody was killed during the boot", early.is_empty(), format!("{early:?}"));
     run.device.set_property("sys.boot_completed", "1")?;
@@ -171,7 +183,10 @@ fn delayed(run: &mut Run<'_>) -> Result<()> {
 }
 
 fn log_lines(run: &mut Run<'_>) -> Result<()> {
-    run.device.set_property(&format!("{NAMESPACE}.debug"), "true")?;
+    with(run, &[("debug", "true")], logged)
+}
+
+fn logged(run: &mut Run<'_>) -> Result<()> {
     run.household(30)?;
     let size = run.available_mib / 8;
     let pid = run.app("app-1000", 1000, size)?;
@@ -202,6 +217,5 @@ fn log_lines(run: &mut Run<'_>) -> Result<()> {
     let stat = events.iter().position(|event| is(event, "stat") && event["adj"] == 1000);
     let first = stat.is_some() && stat < told;
     run.check("statistics come before the notice", first, format!("{stat:?}, {told:?}"));
-    run.device.set_property(&format!("{NAMESPACE}.debug"), "false")?;
     Ok(())
 }

@@ -2,9 +2,11 @@
 
 mod kernels;
 mod lifecycle;
+mod pressed;
 mod pressure;
 mod reasons;
 mod sockets;
+mod tunables;
 mod victims;
 
 use crate::run::Scenario;

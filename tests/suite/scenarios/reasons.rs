@@ -4,6 +4,7 @@ use crate::remote::is;
 use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
+use crate::scenarios::tunables::with;
 use crate::scenarios::BASE;
 use anyhow::Context;
 use anyhow::Result;
@@ -42,29 +43,9 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-const NAMESPACE: &str = "persist.device_config.lmkd_native";
-
 /// Without the reasons that may come before thrashing: low memory alone, and a stall.
-pub const ONLY_THRASHING: &[(&str, &str, &str)] =
-    &[("psi_complete_stall_ms", "0", "700"), ("lowmem_min_oom_score", "1001", "701")];
-
-/// Runs `script` with other tunables, and sets them back to their defaults.
-pub fn with(
-    run: &mut Run<'_>,
-    tunables: &[(&str, &str, &str)],
-    script: impl FnOnce(&mut Run<'_>) -> Result<()>,
-) -> Result<()> {
-    for (name, value, _) in tunables {
-        run.device.set_property(&format!("{NAMESPACE}.{name}"), value)?;
-    }
-    // init has the daemon read them again.
-    std::thread::sleep(Duration::from_secs(1));
-    let done = script(run);
-    for (name, _, default) in tunables {
-        run.device.set_property(&format!("{NAMESPACE}.{name}"), default)?;
-    }
-    done
-}
+pub const ONLY_THRASHING: &[(&str, &str)] =
+    &[("psi_complete_stall_ms", "0"), ("lowmem_min_oom_score", "1001")];
 
 /// The numbers of this scenario's reasons.
 fn reasons(run: &Run<'_>) -> Result<Vec<i64>> {
@@ -164,7 +145,7 @@ fn after_kill(run: &mut Run<'_>) -> Result<()> {
     let reserve = "/proc/sys/vm/min_free_kbytes";
     let old = run.device.shell(&format!("cat {reserve}"))?;
     run.device.shell(&format!("echo {RESERVE_KB} >{reserve}"))?;
-    let done = with(run, &[("kill_timeout_ms", "1500", "100")], not_helped);
+    let done = with(run, &[("kill_timeout_ms", "1500")], not_helped);
     run.device.shell(&format!("echo {} >{reserve}", old.trim()))?;
     done
 }
@@ -194,10 +175,10 @@ fn not_helped(run: &mut Run<'_>) -> Result<()> {
 fn stall(run: &mut Run<'_>) -> Result<()> {
     // The other reasons would make room before all tasks stand still.
     let tunables = [
-        ("psi_complete_stall_ms", "70", "700"),
-        ("lowmem_min_oom_score", "1001", "701"),
-        ("swap_free_low_percentage", "0", "10"),
-        ("thrashing_limit", "100000", "100"),
+        ("psi_complete_stall_ms", "70"),
+        ("lowmem_min_oom_score", "1001"),
+        ("swap_free_low_percentage", "0"),
+        ("thrashing_limit", "100000"),
     ];
     with(run, &tunables, |run| {
         run.household(run.available_mib / 4)?;
@@ -209,7 +190,7 @@ fn stall(run: &mut Run<'_>) -> Result<()> {
 
 /// Without the reasons that may come before swap is low: a stall, and low memory alone.
 fn swap(run: &mut Run<'_>) -> Result<()> {
-    let others = [("psi_complete_stall_ms", "0", "700"), ("lowmem_min_oom_score", "1001", "701")];
+    let others = [("psi_complete_stall_ms", "0"), ("lowmem_min_oom_score", "1001")];
     with(run, &others, |run| {
         run.household(40)?;
         let size = six_apps(run)?;
