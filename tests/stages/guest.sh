@@ -62,6 +62,8 @@ play() {
     pocket_stop
 }
 
+# What a scenario needs is there, or it is not selected.
+suite_has_all=yes
 # A boot with nearly all scenarios takes its time.
 POCKET_LIFE_SECONDS=1700
 case ${GUEST_SCENARIOS:-}/${GUEST_SET:-} in

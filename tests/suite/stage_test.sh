@@ -54,6 +54,37 @@ case_of "says nothing" : : \
     $'fail s a: not played to its end, neither at the second try\nfail s ab: not played to its end, neither at the second try\nfail s b: not played to its end, neither at the second try'
 case_of "fails for no scenario" 'echo pass a; echo skip ab: why; echo pass b; exit 3' : \
     $'pass s a\nskip s ab: why\npass s b\nfail s suite: ended with status 3'
+race='     not: memory was made: 1 deaths' fault='     not: victims fall in oom_score_adj: [800, 900]'
+case_of "a race is tried again" "echo 'fail a (lmkd, 1 s)'; echo '$race'; echo pass ab; echo pass b; exit 1" 'echo pass a' \
+    $'pass s a, at the second try\npass s ab\npass s b'
+case_of "a fault is not" "echo pass a; echo 'fail ab (lmkd, 1 s)'; echo '$fault'; echo pass b; exit 1" 'echo pass ab' \
+    $'pass s a\nfail s ab: victims fall in oom_score_adj\npass s b'
+[ "$(wc -l <"$folder/tries")" = 1 ] || { echo "wrong: a fault is tried again"; wrong=1; }
+case_of "a fault beside a race is not" "echo 'fail a (lmkd, 1 s)'; echo '$race'; echo '$fault'; echo 'fail ab (lmkd, 1 s)'
+    echo '$race'; echo pass b; exit 1" 'echo pass a; echo pass ab' \
+    $'fail s a: victims fall in oom_score_adj\npass s ab, at the second try\npass s b'
+[ "$(tail -n 1 "$folder/tries")" = "--out $folder --only ab" ] || { echo "wrong: the fault is tried again"; wrong=1; }
+case_of "a fault at the second try" "echo 'fail a (lmkd, 1 s)'; echo '$race'; echo pass ab; echo pass b; exit 1" \
+    "echo 'fail a (lmkd, 2 s)'; echo '$fault'; exit 1" \
+    $'fail s a (lmkd, 2 s), at the second try\npass s ab\npass s b'
+case_of "the device is not put back" 'echo pass a; echo pass ab; echo pass b; echo "broken: why"; exit 1' : \
+    $'pass s a\npass s ab\npass s b\nfail s suite: why'
+case_of "nor after a failure" 'echo fail a; echo pass ab; echo pass b; echo "broken: why"; exit 1' 'echo pass a' \
+    $'pass s a, at the second try\npass s ab\npass s b\nfail s suite: why'
+suite_has_all=yes
+CI=true case_of "skipped where it should be played" 'echo pass a; echo "skip ab: needs x"; echo pass b' : \
+    $'pass s a\nfail s ab: needs x, and this device should have it\npass s b'
+CI='' case_of "skipped elsewhere" 'echo pass a; echo "skip ab: needs x"; echo pass b' : \
+    $'pass s a\nskip s ab: needs x\npass s b'
+suite_has_all=''
+suite_ended=yes
+case_of "told to end" 'echo pass a; exit 1' 'echo pass ab; echo pass b' \
+    $'pass s a\nfail s ab: not played to its end, neither at the second try\nfail s b: not played to its end, neither at the second try'
+suite_ended=''
+# A race is named as the suite names the check.
+for race in "${suite_races[@]}"; do
+    grep -rqF --include='*.rs' "\"$race\"" tests/suite || { echo "wrong: no check is named $race"; wrong=1; }
+done
 adb() { return 1; }
 case_of "the device is gone" 'echo pass a; exit 1' 'echo pass ab; echo pass b' \
     $'pass s a\npass s ab, at the second try\npass s b, at the second try'
