@@ -41,15 +41,64 @@ replace() {
     timeout 180 target/debug/examples/suite --replace --daemon "$pocket_built/lmkd" --out "$logs/stock" "$@"
 }
 
-# The daemon under test ran while the scenario did, and is gone with all else afterwards.
+# The daemon under test ran while the scenario did, and is gone with all else afterwards: by the way that a Cuttlefish
+# device goes which is up already.
 puts_the_stock_daemon_back() {
     local before log=$logs/stock.log ours
     before=$(device_state)
     ours=$(sha256sum <"$pocket_built/lmkd")
-    replace --actor "$pocket_built/examples/actor" --only batch \
-        --then 'adb shell "sha256sum </proc/\$(getprop init.svc_debug_pid.lmkd)/exe"' >"$log" 2>&1
+    timeout 240 env -u ANDROID_PRODUCT_OUT tests/cuttlefish/run --attach --daemon "$pocket_built/lmkd" \
+        --actor "$pocket_built/examples/actor" --logs "$logs/stock" -- --replace --only batch \
+        --then 'adb shell "sha256sum </proc/\$(getprop init.svc_debug_pid.lmkd)/exe"' >"$log" 2>&1 ||
+        { cat "$log"; return 1; }
     cat "$log"
-    grep -q '^pass batch' "$log" && grep -qF "$ours" "$log" && as_before "$before"
+    grep -q '^pass batch' "$log" && grep -qF "$ours" "$log" && grep -q lowmemorykiller "$logs/stock/logcat.txt" &&
+        as_before "$before"
+}
+
+# Android's loader is what tells such a device.
+refuses_a_daemon_for_another_system() {
+    local before log=$logs/refused.log status
+    pocket_adb shell 'remount && : >/system/bin/linker64' || return 1
+    before=$(device_state)
+    replace --actor "$pocket_built/examples/actor" --only batch >"$log" 2>&1
+    status=$?
+    cat "$log"
+    pocket_adb shell rm /system/bin/linker64
+    [ "$status" -ne 0 ] && grep -q 'lmkd is not built for Android' "$log" && as_before "$before"
+}
+
+# What cannot be put back here is a file of the suite's, in whose place somebody has put a folder.
+fails_if_it_cannot_put_all_back() {
+    local before log=$logs/broken.log status
+    before=$(device_state)
+    replace --actor "$pocket_built/examples/actor" --only batch \
+        --then 'adb shell mkdir -p /data/local/tmp/suite.rec/kept' >"$log" 2>&1
+    status=$?
+    cat "$log"
+    pocket_adb shell rm -r /data/local/tmp/suite.rec
+    [ "$status" -eq 1 ] && grep -q '^pass batch' "$log" && grep -q '^broken: .*rm /data/local/tmp/suite.rec' "$log" &&
+        as_before "$before"
+}
+
+# The next run fails too, but not before it has undone the one that was killed.
+undoes_a_run_that_was_killed() {
+    local before suite log=$logs/killed.log
+    before=$(device_state)
+    target/debug/examples/suite --replace --daemon "$pocket_built/lmkd" --out "$logs/stock" \
+        --actor "$pocket_built/examples/actor" --only reinit &
+    suite=$!
+    until_true '[ -n "$(getprop persist.device_config.lmkd_native.debug)" ]'
+    kill -KILL "$suite" || return 1
+    wait "$suite"
+    as_before "$before" && return 1
+    replace --actor "$logs/no-such-file" >"$log" 2>&1 && return 1
+    cat "$log"
+    grep -q 'an earlier run was ended' "$log" && as_before "$before" && nothing_is_left_to_undo
+}
+
+nothing_is_left_to_undo() {
+    ! find "$XDG_STATE_HOME/lmkd_suite" -name journal.json | grep .
 }
 
 # In the middle of a scenario that has set properties.
@@ -83,6 +132,9 @@ stock_checks() {
             check "suite: puts the stock daemon back" puts_the_stock_daemon_back
             check "suite: puts it back when it is interrupted" puts_it_back_when_interrupted
             check "suite: puts it back after an error" puts_it_back_after_an_error
+            check "suite: refuses a daemon that is not for this system" refuses_a_daemon_for_another_system
+            check "suite: fails if it cannot put all back" fails_if_it_cannot_put_all_back
+            check "suite: a run that was killed is undone by the next" undoes_a_run_that_was_killed
             check "suite: installs beside the stock daemon, by reboot, and puts it back" installs_beside_by_reboot
         else
             report fail "suite: the device with a stock daemon did not boot"
