@@ -23,7 +23,6 @@ suite_races=(
     "room was made for 20 apps"
     "200 were killed"
     "the hog reached its size"
-    "it was no slow growth"
     "tasks stood still for memory meanwhile"
     "there was pressure during the boot"
     "afterwards the daemon kills"
@@ -38,6 +37,8 @@ suite_races=(
     "it was gone within 3 s"
     "the reap line comes within 200 ms"
     "system_server is answered"
+    # A busy machine takes the emulator's CPUs away for seconds, and the kernel's reclaim with them.
+    "the daemon never stood still"
 )
 
 # suite_is_race CHECK-AND-DETAIL
