@@ -3,6 +3,8 @@
 use anyhow::Context;
 use anyhow::Result;
 use std::fs;
+use std::time::Duration;
+use std::time::Instant;
 
 /// Where a kernel built for checkpoints lets one say it; Android's are not.
 const LAST: &str = "/proc/sys/kernel/ns_last_pid";
@@ -10,6 +12,10 @@ const LAST: &str = "/proc/sys/kernel/ns_last_pid";
 pub const THREAD: &str = "uses-up-ids";
 /// Ids are given in turn and begin anew after this many, unless there are more CPUs or another limit.
 const MOST: u32 = 1 << 16;
+/// RESERVED_PIDS of kernel/pid.c: lower ones are given once, after the boot.
+const FIRST: u32 = 300;
+/// The host waits for 90 s. A phone needs 2 s for a round, an emulator may need minutes.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// From here on `pid` is the next id, unless another process is quicker.
 pub fn make_next(pid: u32) -> Result<()> {
@@ -19,13 +25,16 @@ pub fn make_next(pid: u32) -> Result<()> {
     let limit = "/proc/sys/kernel/pid_max";
     let ids: u32 = fs::read_to_string(limit)?.trim().parse().context(limit)?;
     anyhow::ensure!(ids <= MOST, "{ids} ids are too many to use up: this kernel has no {LAST}");
+    anyhow::ensure!(pid > FIRST, "{pid}: ids begin anew at {FIRST}");
     // Threads have ids of the same numbers. Twice, as another may take the one before.
     use_up(2 * ids, pid, id_of_a_thread)
 }
 
 /// Takes ids until the next one is `pid`.
 fn use_up(most: u32, pid: u32, mut take: impl FnMut() -> Result<u32>) -> Result<()> {
+    let start = Instant::now();
     for _ in 0..most {
+        anyhow::ensure!(start.elapsed() < LIMIT, "ids are used up too slowly");
         if take()? == pid - 1 {
             return Ok(());
         }
@@ -35,7 +44,7 @@ fn use_up(most: u32, pid: u32, mut take: impl FnMut() -> Result<u32>) -> Result<
 
 /// The id of a thread that has exited by then.
 fn id_of_a_thread() -> Result<u32> {
-    let thread = std::thread::Builder::new().name(THREAD.to_owned()).stack_size(64 << 10);
+    let thread = std::thread::Builder::new().name(THREAD.to_owned()).stack_size(16 << 10);
     let id = thread.spawn(rustix::thread::gettid)?.join();
     let id = id.ok().context("a thread's id")?;
     Ok(u32::try_from(id.as_raw_pid())?)
