@@ -81,9 +81,9 @@ suite_ended=yes
 case_of "told to end" 'echo pass a; exit 1' 'echo pass ab; echo pass b' \
     $'pass s a\nfail s ab: not played to its end, neither at the second try\nfail s b: not played to its end, neither at the second try'
 suite_ended=''
-# A race is named as the suite names the check.
-for race in "${suite_races[@]}"; do
-    grep -rqF --include='*.rs' "\"$race\"" tests/suite || { echo "wrong: no check is named $race"; wrong=1; }
+# A fault is named as the suite names the check.
+for fault in "${suite_faults[@]}"; do
+    grep -rqF --include='*.rs' "\"$fault\"" tests/suite || { echo "wrong: no check is named $fault"; wrong=1; }
 done
 adb() { return 1; }
 case_of "the device is gone" 'echo pass a; exit 1' 'echo pass ab; echo pass b' \
