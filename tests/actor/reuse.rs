@@ -12,6 +12,8 @@ const LAST: &str = "/proc/sys/kernel/ns_last_pid";
 pub const THREAD: &str = "uses-up-ids";
 /// Ids are given in turn and begin anew after this many, unless there are more CPUs or another limit.
 const MOST: u32 = 1 << 16;
+/// So many ids before one may be in use, in a row.
+const NEAR: u32 = 64;
 /// RESERVED_PIDS of kernel/pid.c: lower ones are given once, after the boot.
 const FIRST: u32 = 300;
 /// The host waits for 90 s. A phone needs 2 s for a round, an emulator may need minutes.
@@ -27,19 +29,31 @@ pub fn make_next(pid: u32) -> Result<()> {
     anyhow::ensure!(ids <= MOST, "{ids} ids are too many to use up: this kernel has no {LAST}");
     anyhow::ensure!(pid > FIRST, "{pid}: ids begin anew at {FIRST}");
     // Threads have ids of the same numbers. Twice, as another may take the one before.
-    use_up(2 * ids, pid, id_of_a_thread)
+    use_up(2 * ids, pid, id_of_a_thread, is_used)
 }
 
 /// Takes ids until the next one is `pid`.
-fn use_up(most: u32, pid: u32, mut take: impl FnMut() -> Result<u32>) -> Result<()> {
+fn use_up(
+    most: u32,
+    pid: u32,
+    mut take: impl FnMut() -> Result<u32>,
+    is_used: impl Fn(u32) -> bool,
+) -> Result<()> {
     let start = Instant::now();
     for _ in 0..most {
         anyhow::ensure!(start.elapsed() < LIMIT, "ids are used up too slowly");
-        if take()? == pid - 1 {
+        let id = take()?;
+        if (pid.saturating_sub(NEAR)..pid).contains(&id) && (id + 1..pid).all(&is_used) {
             return Ok(());
         }
     }
-    anyhow::bail!("{pid}: the id before it was always taken")
+    anyhow::bail!("{pid}: the id before it was always another's")
+}
+
+/// Whether a process or a thread has that id.
+fn is_used(id: u32) -> bool {
+    // Threads are not listed there, but found.
+    fs::metadata(format!("/proc/{id}")).is_ok()
 }
 
 /// The id of a thread that has exited by then.
@@ -56,12 +70,12 @@ mod tests {
 
     #[test]
     fn ids_are_used_up_to_the_one_before() {
-        // 20 is taken by another, 3 is the first of the next round.
-        let mut ids = [18, 19, 21, 22, 3, 4, 5].into_iter();
-        use_up(20, 6, || Ok(ids.next().unwrap_or(0))).unwrap();
+        // 20 is given to another, 3 is the first of the next round; 5 and 6 live on.
+        let mut ids = [18, 19, 21, 22, 3, 4].into_iter();
+        use_up(20, 7, || Ok(ids.next().unwrap_or(0)), |id| [5, 6].contains(&id)).unwrap();
         assert_eq!(ids.next(), None);
         let mut ids = [18, 19, 21, 22].into_iter().cycle();
-        use_up(20, 21, || Ok(ids.next().unwrap_or(0))).unwrap_err();
+        use_up(20, 21, || Ok(ids.next().unwrap_or(0)), |_| false).unwrap_err();
     }
 
     #[test]
