@@ -15,12 +15,11 @@ const BOOTED: &str = "sys.boot_completed";
 const NO_FATAL: &str = "init.svc_debug.no_fatal.lmkd";
 const RESERVE: &str = "/proc/sys/vm/min_free_kbytes";
 /// Files and folders that the suite leaves on the device while it runs.
-const LEAVINGS: [&str; 6] = [
+const LEAVINGS: [&str; 5] = [
     "/data/local/tmp/actor",
     "/data/local/tmp/lmkctl",
     "/data/local/tmp/suite.rec",
     "/data/local/tmp/suite.cache",
-    "/data/local/tmp/empty",
     TRACE,
 ];
 /// The actor's own buffer of kernel events: a folder, which one removes to be rid of it.
