@@ -36,7 +36,9 @@
 //! with the watchdog and the setter of properties atomics only.
 //!
 //! From event to signal nothing allocates, takes a lock across a system call or waits for a client.
-//! The one wait there is, for a name that was not asked for ahead, ends after 2 ms.
+//! The one wait there is, for a name that was not asked for ahead, ends after 2 ms. Before the look,
+//! moves of registered processes that clients have sent already are made, for 1 ms at most: each opens
+//! a file, for which the kernel allocates.
 //! A missing kernel feature costs that feature and one log line. Arithmetic on values from outside
 //! saturates: device builds abort on overflow, and an abort of this service reboots the device.
 

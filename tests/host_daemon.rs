@@ -459,9 +459,21 @@ fn an_idle_daemon_does_not_wake_up() {
     host::until("the daemon to sleep", || sleeps(daemon.pid()).then_some(()));
     // The watchdog's timer, which the last handler armed for 2 s, fires once and is not set again.
     std::thread::sleep(Duration::from_secs(3));
+    // A machine that reclaims is not idle, and the daemon hears of that.
+    let mut idle = false;
+    for _ in 0..3 {
+        let (before, reclaims) = (daemon.wakeups(), host::reclaims());
+        std::thread::sleep(Duration::from_secs(seconds));
+        idle = host::reclaims() == reclaims;
+        if idle {
+            assert_eq!(daemon.wakeups(), before, "wake-ups in {seconds} idle seconds");
+            break;
+        }
+    }
+    if !idle {
+        host::skip("wake-ups while idle", "the machine reclaims memory");
+    }
     let before = daemon.wakeups();
-    std::thread::sleep(Duration::from_secs(seconds));
-    assert_eq!(daemon.wakeups(), before, "wake-ups in {seconds} idle seconds");
     // The count is worth something: a question does wake it.
     client.kill_count(KillCount::Total).unwrap();
     host::until("the daemon to sleep", || sleeps(daemon.pid()).then_some(()));

@@ -8,6 +8,7 @@ use host::daemon::BINARY;
 use host::wire::bytes;
 use host::wire::Raw;
 use host::wire::UPDATE_PROPS;
+use lmkd::control::client::Client;
 use std::io::Read;
 use std::process::Command;
 use std::process::Stdio;
@@ -29,7 +30,7 @@ fn a_terminal_that_nobody_reads_costs_lines_and_no_time() {
         .spawn()
         .unwrap();
     let _daemon = Started(daemon);
-    host::until("the socket", || socket.exists().then_some(()));
+    host::until("the daemon to listen", || Client::connect(&socket).ok());
     let client = Raw::connect(&socket);
     std::fs::write(&props, "kill_timeout_ms=-1").unwrap();
     let refuse = || {

@@ -36,6 +36,9 @@ const COMMANDS_PER_TURN: usize = 2 * RECEIVED_MAX;
 /// Processes that are moved before a look, at most.
 const MOVES_BEFORE_A_LOOK: usize = 64;
 
+/// Nor is another begun once they have taken so long, us: each opens a file, which may wait for memory.
+const MOVES_LAST_US: u64 = 1000;
+
 /// After a connection that the kernel could not hand over newcomers wait, ms.
 const DEAF_MS: i64 = 100;
 
@@ -107,17 +110,23 @@ impl Daemon {
     }
 
     /// Serves those commands that these clients have sent already and that only move or remove
-    /// registered processes, a few of them: nobody is to be chosen for an adj that he no longer has.
-    /// Whatever may take longer, or is from somebody new, waits until after the look.
+    /// registered processes, a few of them and for a millisecond: nobody is to be chosen for an adj that
+    /// he no longer has. Whatever may take longer, or is from somebody new, waits until after the look.
     pub(super) fn serve_moves(&mut self, ready: &[Option<ClientId>; CLIENTS_MAX]) {
         let mut packet = [0; REQUEST_MAX];
         let mut left = MOVES_BEFORE_A_LOOK;
-        for id in ready.iter().flatten() {
-            while let Some(moves) = self.server.peek(*id, &mut packet).and_then(|p| self.moves(p)) {
-                if moves > left || self.serve_client(*id, 1) == 0 {
+        let start = MonoTime::now();
+        let mut any = true;
+        // One of each in turn, so that none who floods keeps the others' from being served.
+        while std::mem::take(&mut any) {
+            for id in ready.iter().flatten() {
+                let next = self.server.peek(*id, &mut packet).and_then(|packet| self.moves(packet));
+                let Some(moves) = next.filter(|moves| *moves <= left) else { continue };
+                left = left.saturating_sub(moves);
+                any |= self.serve_client(*id, 1) > 0;
+                if MonoTime::now().micros_since(start) >= MOVES_LAST_US {
                     return;
                 }
-                left = left.saturating_sub(moves);
             }
         }
     }

@@ -7,6 +7,7 @@ use super::Daemon;
 use super::Token;
 use crate::clock::MonoTime;
 use crate::kernel::memevents::Event;
+use crate::kernel::memevents::OpenError;
 use crate::kernel::psi;
 use crate::policy::Level;
 use crate::recorder::Input;
@@ -189,7 +190,10 @@ impl Daemon {
                     self.record_input(Input::WatermarkChangesAreTold(told));
                     self.record_sources();
                 }
-                Err(error) => log::warn!("reclaim events are not waited for: {error}"),
+                Err(error) => {
+                    log::warn!("reclaim events are not waited for: {error}");
+                    self.reopening.later(MonoTime::now());
+                }
             },
             Some(Err(error)) => {
                 let retries = self.reopening.count() < error.retries();
@@ -198,8 +202,11 @@ impl Daemon {
                 } else {
                     log::info!("reclaim: told by vmstat's counters; {error}");
                 }
-                if retries {
-                    self.reopening.later(MonoTime::now());
+                let now = MonoTime::now();
+                match error {
+                    OpenError::NotLoadedYet => self.reopening.until_it_comes(now),
+                    _ if retries => self.reopening.later(now),
+                    _ => {}
                 }
             }
             None => {}

@@ -91,6 +91,13 @@ impl Retry {
         self.count = self.count.saturating_add(1);
     }
 
+    /// What is asked for has not come yet, which is no failure of the kernel's: as [`Self::later`], but
+    /// it is not counted.
+    pub(super) fn until_it_comes(&mut self, now: MonoTime) {
+        self.later(now);
+        self.count = 1;
+    }
+
     /// An attempt begins, or none is needed any more.
     pub(super) fn stop(&mut self) {
         self.due = None;

@@ -68,7 +68,8 @@ impl Shared {
         let _ = sched::set_normal(0);
         loop {
             match rustix::io::read(&self.bell, &mut [0_u8; 8]) {
-                Ok(_) | Err(Errno::INTR) => {}
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
                 Err(_) => return,
             }
             // One that changes just now is announced afterwards.

@@ -43,6 +43,7 @@ impl Daemon {
         let _ = black_box(self.proc.stat(pid));
         let _ = self.proc.threads(pid, |tid| tid == pid);
         let Ok(status) = self.proc.status(pid) else { return };
+        let _ = black_box(self.ready.name_now(pid, None, &status));
         let _ = self.proc.memory(pid, &Status { rss: None, ..status });
         let name = self.proc.name(pid).unwrap_or(TaskName::new(b""));
         let (uid, threads, adj) = (status.uid, status.threads, OomScoreAdj::FOREGROUND);

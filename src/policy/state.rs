@@ -479,15 +479,17 @@ impl Policy {
             }
             return Some(cause);
         }
-        if self.follows_kswapd(trigger) {
+        // Recordings of a daemon that had levels decide at any look are judged as they were.
+        let levels_first = self.window.is_none() && t.levels_decide();
+        if self.follows_kswapd(trigger) && !levels_first {
             let mut cause = match self.exhaustion(signals, sample.meminfo.swap_free) {
                 Exhaustion::Far | Exhaustion::Near => return None,
                 Exhaustion::Boosted | Exhaustion::Here => {
                     self.first_match(signals, t, Rule::is_about_watermarks)
                 }
             };
-            if let (Some(cause), false) = (&mut cause, signals.exhausted || signals.critical_stall)
-            {
+            let stalled = signals.critical_stall && self.window.is_some();
+            if let (Some(cause), false) = (&mut cause, signals.exhausted || stalled) {
                 cause.min_adj = OomScoreAdj::ABOVE_PERCEPTIBLE;
             }
             if let (Some(_), Look::Taken { hurry, .. }) = (cause, &mut self.look) {

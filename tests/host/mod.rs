@@ -62,6 +62,14 @@ pub fn kernel_tells_exit() -> bool {
 }
 
 /// Says that a test did not run: the stage counts it.
+/// What the machine's reclaim has counted so far: unchanged while nothing is reclaimed.
+pub fn reclaims() -> u64 {
+    let text = std::fs::read_to_string("/proc/vmstat").unwrap();
+    let counts = ["pgscan_", "pgsteal_", "kswapd_", "pageoutrun", "allocstall_"];
+    let lines = text.lines().filter(|line| counts.iter().any(|key| line.starts_with(key)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
 pub fn skip(test: &str, why: &str) {
     println!("skip {test}: {why}");
     let Some(results) = std::env::var_os("RESULTS") else { return };
