@@ -288,7 +288,7 @@ fn protected_processes_that_take_over_registered_ids_are_never_hit() {
 
 #[test]
 fn nor_are_they_where_descriptors_have_run_out() {
-    reuse_ids("reused ids without pidfds", "ulimit -n 56;");
+    reuse_ids("reused ids without pidfds", "ulimit -n 52;");
 }
 
 #[test]

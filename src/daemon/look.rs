@@ -18,6 +18,7 @@ use crate::kernel::process::Status;
 use crate::kernel::Meminfo;
 use crate::kernel::PressureInfo;
 use crate::kill::ledger::Moments;
+use crate::kill::ledger::Outcome;
 use crate::kill::raise::Threads;
 use crate::kill::Flight;
 use crate::kill::FlightId;
@@ -273,15 +274,20 @@ impl Daemon {
         self.wait_for_exit(id);
     }
 
+    /// A victim is on watch no longer, whatever is still to be told of it.
+    fn retire(&mut self, evicted: Option<(Flight, Option<Outcome>)>) {
+        let Some((evicted, outcome)) = evicted else { return };
+        self.reactor.remove(evicted.pidfd());
+        report::log_eviction(&evicted, outcome);
+        let (ticket, flight) = (evicted.ticket(), (evicted.victim.pid, evicted.moments));
+        self.killer.let_go(evicted);
+        self.record_fate(ticket, flight, recording::step_of(outcome));
+    }
+
     /// Waits on the victim from now on.
     pub(super) fn wait_for_exit(&mut self, id: FlightId) {
-        if let Some((evicted, outcome)) = self.killer.take_evicted() {
-            self.reactor.remove(evicted.pidfd());
-            report::log_eviction(&evicted, outcome);
-            let (ticket, flight) = (evicted.ticket(), (evicted.victim.pid, evicted.moments));
-            self.killer.let_go(evicted);
-            self.record_fate(ticket, flight, recording::step_of(outcome));
-        }
+        let evicted = self.killer.take_evicted();
+        self.retire(evicted);
         let Some(flight) = self.killer.flight(id) else { return };
         if let Err(error) = self.reactor.rename(flight.pidfd(), Token::Victim(id)) {
             // Its exit would never be seen: with kill_timeout_ms of 0 the wait would not end.
@@ -369,6 +375,9 @@ impl Daemon {
             // The daemon's own want, not the candidate's: the next search tries it again.
             KillError::Refused(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
                 self.notices.not_killed(MonoTime::now(), candidate.pid.get(), &errno);
+                // A kill is worth more than the proof of one that is over.
+                let exited = self.killer.take_exited();
+                self.retire(exited);
             }
             KillError::Refused(errno) => {
                 log::error!("cannot kill process {}: {errno}", candidate.pid);

@@ -279,6 +279,22 @@ impl Killer {
         Some((flight, outcome))
     }
 
+    /// The victim that has been on watch longest of those that have exited, for the sake of its
+    /// descriptors; as [`Self::take_evicted`].
+    pub fn take_exited(&mut self) -> Option<(Flight, Option<Outcome>)> {
+        let exited = |flight: &Option<Flight>| {
+            let flight = flight.as_ref().filter(|flight| flight.moments.exited.is_some())?;
+            Some(flight.ticket)
+        };
+        let (_, place) = self
+            .flights
+            .iter_mut()
+            .filter_map(|flight| Some((exited(flight)?, flight)))
+            .min_by_key(|(ticket, _)| *ticket)?;
+        self.evicted = place.take();
+        self.take_evicted()
+    }
+
     /// Lets a victim go that is no longer on watch. One that has not exited is still known as dying.
     pub fn let_go(&mut self, flight: Flight) {
         self.dying.keep(flight);

@@ -100,6 +100,22 @@ fn a_place_goes_first_to_the_one_whose_victim_has_exited_longest_ago() {
 }
 
 #[test]
+fn for_want_of_descriptors_the_one_whose_victim_has_exited_longest_ago_makes_way_and_no_other() {
+    let mut killer = Killer::start();
+    let apps: Vec<App> = (0..3).map(|_| App::start()).collect();
+    let ids: Vec<_> = apps.iter().map(|app| app.that_does_not_die(&mut killer)).collect();
+    assert!(killer.take_exited().is_none());
+    killer.exited(ids[2], MonoTime::now()).unwrap();
+    killer.exited(ids[1], MonoTime::now()).unwrap();
+    for victim in [1, 2] {
+        let (evicted, _) = killer.take_exited().unwrap();
+        assert_eq!(evicted.victim.pid, apps[victim].pid());
+    }
+    assert!(killer.take_exited().is_none());
+    assert!(killer.is_waiting_for(ids[0]));
+}
+
+#[test]
 fn a_victim_that_had_to_leave_the_watch_is_no_longer_waited_for() {
     let mut killer = Killer::start();
     let apps: Vec<App> = (0..reaper::PLACES + 2).map(|_| App::start()).collect();
