@@ -23,9 +23,6 @@ suite_faults=(
     "oom_score_adj 0 and below is alive"
     "of others, only the expendable were killed"
     "the daemon is the process it was"
-    "the daemon's descriptors are what they were"
-    "every kill is logged with its numbers"
-    "its sizes are those of the app, in line and event record"
     "nothing was refused"
 )
 

@@ -99,9 +99,8 @@ pub(super) fn one_at_a_time(story: &Story, events: &[Value]) -> Check {
 
 pub(super) fn protected_alive(story: &Story) -> Check {
     let names = |app: &&App| {
-        // The actor's own end of a scenario is no death.
-        let killed = story.kills.iter().any(|kill| kill.pid == app.pid)
-            || story.oom_kills.iter().any(|(_, pid)| *pid == app.pid);
+        // The actor's own end of a scenario is no death, and whom the kernel chose is another check's concern.
+        let killed = story.kills.iter().any(|kill| kill.pid == app.pid);
         let last = app.adj.last().map_or(-1000, |(_, adj)| *adj);
         killed && last <= 0
     };
