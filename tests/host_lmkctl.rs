@@ -61,7 +61,9 @@ fn waiting(arguments: &[&str], held: usize) -> Child {
         let links = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
         // Anonymous inodes before Linux 6.9, a file system of their own since.
         let pidfds = links.filter(|link| link.to_string_lossy().contains("pidfd"));
-        (pidfds.count() >= held).then_some(())
+        // By then it has read their names, too.
+        let call = fs::read_to_string(format!("/proc/{}/wchan", child.id())).ok()?;
+        (pidfds.count() >= held && call.contains("poll")).then_some(())
     });
     child
 }

@@ -273,7 +273,11 @@ fn nothing_to_kill(run: &mut Run<'_>) -> Result<()> {
     // Its shortest polling period is 10 ms, it is told of reclaim ten times a second at most, and reclaim may keep
     // each of these looks waiting once.
     let wakeups = after.wakeups_a_second_since(&before);
-    run.check("it woke up to poll at most", wakeups <= 2 * (100 + 10), format!("{wakeups} times a second"));
+    run.check(
+        "it woke up to poll at most",
+        wakeups <= 2 * (100 + 10),
+        format!("{wakeups} times a second"),
+    );
     run.check("nobody died", run.deaths().is_empty(), format!("{:?}", run.deaths()));
     Ok(())
 }
