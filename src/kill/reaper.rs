@@ -110,10 +110,12 @@ impl Reaper {
         let places = std::array::from_fn(|_| Mutex::default());
         let shared = Arc::new(Shared { places, bell });
         let theirs = Arc::clone(&shared);
+        // Held from the start: once the daemon serves, its descriptors are all there.
+        let groups = Groups::open();
         std::thread::Builder::new()
             .name("lmkd_reaper".to_owned())
             .stack_size(STACK)
-            .spawn(move || theirs.run())?;
+            .spawn(move || theirs.run(&groups))?;
         Ok(shared)
     }
 
@@ -148,12 +150,11 @@ impl Reaper {
 }
 
 impl Shared {
-    fn run(&self) {
+    fn run(&self, groups: &Groups) {
         // An ordinary thread: the loop's real-time class is not inherited, since this thread is
         // started before the loop takes it.
         let _ = sys::sched::set_nice(0, -20);
         sys::sched::touch_stack::<{ STACK / 4 }>();
-        let groups = Groups::open();
         let mut count = [0_u8; 8];
         loop {
             if !matches!(rustix::io::read(&self.bell, &mut count), Ok(_) | Err(Errno::INTR)) {
@@ -162,7 +163,7 @@ impl Shared {
             for place in &self.places {
                 let job = lock(place).job.take();
                 if let Some(job) = job {
-                    let release = reap(&job, &groups);
+                    let release = reap(&job, groups);
                     lock(place).answer = Some((job.victim.ticket, release));
                 }
             }

@@ -133,10 +133,8 @@ fn attach_pinned(
         Err(Errno::NOENT) => return Err(OpenError::NotLoadedYet),
         Err(errno) => return Err(OpenError::new("opening AOSP's programs", TRACEPOINT, errno)),
     };
-    let id = tracefs
-        .iter()
-        .find_map(|root| tracepoint_id(root, tracepoint).ok())
-        .ok_or(OpenError::NotSupported { missing: TRACEPOINT, errno: Errno::NOENT })?;
+    let id = tracepoint_id(tracefs, tracepoint)
+        .map_err(|errno| OpenError::new("reading a tracepoint's id", TRACEPOINT, errno))?;
     perf::attach_to_tracepoint(id, program.as_fd())
         .map_err(|errno| OpenError::new("attaching to a tracepoint", TRACEPOINT, errno))
 }
@@ -146,10 +144,20 @@ fn pinned_program(tracepoint: &Tracepoint) -> String {
     format!("prog_bpfMemEvents_tracepoint_{group}_{}_lmkd", name.to_string_lossy())
 }
 
-fn tracepoint_id(tracefs: &Path, tracepoint: &Tracepoint) -> io::Result<u64> {
-    let mut path = PathBuf::from(tracefs);
-    path.extend(["events", tracepoint.group, &tracepoint.name.to_string_lossy(), "id"]);
-    fs::read_to_string(path)?.trim().parse().map_err(io::Error::other)
+/// The tracepoint's number, from the first of these places that has it. Where one has it and does
+/// not give it, that is the error: a kernel that lacks it is not asked again.
+fn tracepoint_id(tracefs: &[&Path], tracepoint: &Tracepoint) -> Result<u64, Errno> {
+    let mut why = Errno::NOENT;
+    for root in tracefs {
+        let mut path = PathBuf::from(root);
+        path.extend(["events", tracepoint.group, &tracepoint.name.to_string_lossy(), "id"]);
+        match fs::read_to_string(path) {
+            Ok(text) => return text.trim().parse().map_err(|_| Errno::INVAL),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => why = Errno::from_io_error(&error).unwrap_or(Errno::IO),
+        }
+    }
+    Err(why)
 }
 
 fn open_pin(path: &Path) -> Result<OwnedFd, Errno> {
@@ -248,4 +256,29 @@ pub fn wish_as_vendor(dir: &Path, reason: u32, min_adj: i16) -> Result<(), Errno
         program::load(Kind::VendorKill, Arguments::Raw, ring.as_fd(), size, Style::Plain)?;
     let min_adj = u64::from(min_adj.cast_unsigned());
     bpf::run_raw_tracepoint(program.as_fd(), &[u64::from(reason), min_adj])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tracepoint_that_cannot_be_read_is_not_one_that_the_kernel_lacks() {
+        let kmem = &TRACEPOINTS[5];
+        let dir = std::env::temp_dir().join(format!("lmkd-tracefs-{}", std::process::id()));
+        let [absent, unreadable, whole] = ["absent", "unreadable", "whole"].map(|n| dir.join(n));
+        let id = |root: &Path| root.join("events/kmem/mm_calculate_totalreserve_pages/id");
+        fs::create_dir_all(id(&unreadable)).unwrap();
+        fs::create_dir_all(id(&whole).parent().unwrap()).unwrap();
+        fs::write(id(&whole), "512\n").unwrap();
+        let found = |roots: &[&PathBuf]| {
+            let roots: Vec<&Path> = roots.iter().map(|root| root.as_path()).collect();
+            tracepoint_id(&roots, kmem)
+        };
+        assert_eq!(found(&[&absent]), Err(Errno::NOENT));
+        assert_eq!(found(&[&absent, &whole]), Ok(512));
+        assert_eq!(found(&[&unreadable, &whole]), Ok(512));
+        assert_eq!(found(&[&unreadable, &absent]), Err(Errno::ISDIR));
+        fs::remove_dir_all(dir).unwrap();
+    }
 }
