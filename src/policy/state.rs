@@ -1,6 +1,5 @@
 //! What is remembered between two looks, and the order of the steps of one.
 
-use super::exhaustion;
 use super::exhaustion::Exhaustion;
 use super::exhaustion::Vigil;
 use super::poller::LONG_MS;
@@ -60,14 +59,14 @@ pub struct Policy {
     ever_killed: bool,
     minfree: MinfreeTable,
     wakeups: Wakeups,
-    last_pressure: Option<MonoTime>,
-    polls: Polls,
+    pub(super) last_pressure: Option<MonoTime>,
+    pub(super) polls: Polls,
     vigil: Vigil,
-    look: Look,
+    pub(super) look: Look,
     /// None in a recording of a daemon that did not tell boosted watermarks from others.
-    unboosted: Option<Unboosted>,
+    pub(super) unboosted: Option<Unboosted>,
     /// None in a recording of a daemon that took the window to begin at events alone.
-    window: Option<Window>,
+    pub(super) window: Option<Window>,
 }
 
 /// What a checkpoint holds beside the coded form of [`Policy`], which had no place for it at first.
@@ -81,7 +80,7 @@ coded_struct!(Added { unboosted } at_end { window });
 
 /// How the latest look ended, as far as polling depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
+pub(super) enum Look {
     Ignored,
     Skipped,
     Failed,
@@ -266,13 +265,6 @@ impl Policy {
         self.vigil.next_look_ms()
     }
 
-    /// Whether the timed looks under way follow a wake-up of kswapd, so that the rules about
-    /// watermarks alone are asked.
-    #[must_use]
-    pub fn polls_watermarks_alone(&self) -> bool {
-        self.follows_kswapd(Trigger::Poll)
-    }
-
     /// The latest pressure event that was not weaker than the one before it.
     #[must_use]
     pub const fn last_pressure(&self) -> Option<MonoTime> {
@@ -294,19 +286,6 @@ impl Policy {
     /// Takes the levels that a client sent; they decide if `use_minfree_levels` is set.
     pub fn set_minfree(&mut self, table: MinfreeTable) {
         self.minfree = table;
-    }
-
-    /// Whether there are no pressure events, and memory is looked at now and then instead.
-    pub fn pressure_is_sampled(&mut self, sampled: bool) {
-        self.polls = if sampled { Polls::Sampling } else { Polls::Window };
-    }
-
-    /// How long timed looks go on after an event, if not for `psi_window_size_ms`: the window of the
-    /// pressure monitors may be longer.
-    pub fn window_lasts(&mut self, length_ms: Option<i64>) {
-        if let Some(window) = &mut self.window {
-            window.lasts(length_ms);
-        }
     }
 
     /// Whether every change of the zones' watermarks will be told by [`Self::watermarks_changed`];
@@ -392,76 +371,6 @@ impl Policy {
     fn may_rest(&self, trigger: Trigger, t: &Tunables) -> bool {
         let vendor = matches!(trigger, Trigger::Vendor { .. });
         !(vendor || self.follows_kswapd(trigger) || t.levels_decide())
-    }
-
-    /// Whether `trigger` is a kswapd wake-up, or a timed look after one.
-    fn follows_kswapd(&self, trigger: Trigger) -> bool {
-        match trigger {
-            Trigger::KswapdWake => true,
-            Trigger::Poll => self.polls == Polls::KswapdWake,
-            Trigger::Event(_) | Trigger::Vendor { .. } => false,
-        }
-    }
-
-    /// Follows a kswapd wake-up until reclaim has something to work on again, or a pressure event
-    /// takes over.
-    fn watch_exhaustion(
-        &mut self,
-        trigger: Trigger,
-        now: MonoTime,
-        signals: &mut Signals,
-        swap_free: Pages,
-        t: &Tunables,
-    ) {
-        let woken = trigger == Trigger::KswapdWake;
-        if !self.follows_kswapd(trigger) {
-            return;
-        }
-        let state = self.exhaustion(signals, swap_free);
-        signals.exhausted = state == Exhaustion::Here;
-        if woken && self.polls != Polls::Sampling {
-            // A window that is open keeps all its rules; after a kill it begins anew.
-            let near = state != Exhaustion::Far;
-            let in_time = |event| now.millis_since(event) <= t.psi_window_size_ms;
-            let open = match &self.window {
-                Some(_) if signals.after_kill && self.polls == Polls::Window => true,
-                Some(window) => window.is_open(now, t),
-                None => !near || self.last_pressure.is_some_and(in_time),
-            };
-            if open {
-                self.polls = Polls::Window;
-            } else if near {
-                self.polls = Polls::KswapdWake;
-            }
-        }
-        if let Look::Taken { hurry, watch, .. } = &mut self.look {
-            *hurry |= state != Exhaustion::Far;
-            *watch = state >= Exhaustion::Boosted || (woken && state == Exhaustion::Near);
-        }
-    }
-
-    /// Something happened after which timed looks ask all rules.
-    fn begin_window(&mut self, now: MonoTime) {
-        self.polls.follow_event();
-        if let Some(window) = &mut self.window {
-            window.begin(now);
-        }
-    }
-
-    /// A look is taken, which begins a window of its own if it `starts` one.
-    fn follow_window(&mut self, trigger: Trigger, now: MonoTime, starts: bool, t: &Tunables) {
-        let Some(window) = &mut self.window else { return };
-        match trigger {
-            Trigger::Poll if self.polls == Polls::Window && starts => window.begin(now),
-            Trigger::Poll if self.polls == Polls::Window => window.looked(now, t),
-            Trigger::Vendor { .. } if starts => self.begin_window(now),
-            _ => {}
-        }
-    }
-
-    fn exhaustion(&self, signals: &Signals, swap_free: Pages) -> Exhaustion {
-        let unboosted = self.unboosted.unwrap_or_default().or(signals.watermarks);
-        exhaustion::look(signals, swap_free, &unboosted)
     }
 
     /// The first rule that applies, or who else decides instead of the rules.

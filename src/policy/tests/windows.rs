@@ -104,3 +104,16 @@ fn looks_that_follow_kswapd_become_no_window_when_there_is_enough_again() {
     machine.look(10_300, MEDIUM);
     assert!(!machine.policy.polls_watermarks_alone());
 }
+
+#[test]
+fn monitors_that_are_armed_anew_are_no_pressure_event() {
+    let mut machine = short(Tunables::default());
+    assert!(woken(&mut machine, 10_100));
+    machine.policy.pressure_is_sampled(false);
+    assert!(machine.policy.polls_watermarks_alone());
+    assert_eq!(machine.look(10_110, Trigger::Poll).cause, None);
+    machine.policy.pressure_is_sampled(true);
+    assert!(!machine.policy.polls_watermarks_alone());
+    machine.policy.pressure_is_sampled(false);
+    assert!(!machine.policy.polls_watermarks_alone());
+}
