@@ -35,6 +35,7 @@ use crate::codec::coded_enum;
 use crate::codec::coded_struct;
 use crate::config::Tunables;
 use crate::kernel::Sample;
+use crate::kernel::Watermarks;
 use crate::oom_score_adj::OomScoreAdj;
 use crate::units::PageSize;
 use crate::units::Pages;
@@ -67,6 +68,8 @@ pub struct Policy {
     pub(super) unboosted: Option<Unboosted>,
     /// None in a recording of a daemon that took the window to begin at events alone.
     pub(super) window: Option<Window>,
+    /// None in a recording of a daemon that judged pressure by boosted watermarks too.
+    steady: Option<Unboosted>,
 }
 
 /// What a checkpoint holds beside the coded form of [`Policy`], which had no place for it at first.
@@ -74,9 +77,10 @@ pub struct Policy {
 pub(crate) struct Added {
     unboosted: Option<Unboosted>,
     window: Option<Window>,
+    steady: Option<Unboosted>,
 }
 
-coded_struct!(Added { unboosted } at_end { window });
+coded_struct!(Added { unboosted } at_end { window, steady });
 
 /// How the latest look ended, as far as polling depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +107,7 @@ coded_struct!(Policy {
     polls,
     vigil,
     look,
-} without { unboosted, window });
+} without { unboosted, window, steady });
 coded_enum!(Look, "end of a look" {
     0 => Ignored,
     1 => Skipped,
@@ -133,6 +137,7 @@ impl Policy {
             look: Look::Ignored,
             unboosted: Some(Unboosted::default()),
             window: Some(Window::default()),
+            steady: Some(Unboosted::default()),
         }
     }
 
@@ -304,12 +309,13 @@ impl Policy {
 
     /// What a checkpoint holds beside the coded form of this.
     pub(crate) const fn added(&self) -> Added {
-        Added { unboosted: self.unboosted, window: self.window }
+        Added { unboosted: self.unboosted, window: self.window, steady: self.steady }
     }
 
     /// Takes [`Self::added`] back from a checkpoint.
     pub(crate) fn add(&mut self, added: Added) {
-        (self.unboosted, self.window) = (added.unboosted, added.window);
+        let Added { unboosted, window, steady } = added;
+        (self.unboosted, self.window, self.steady) = (unboosted, window, steady);
     }
 
     /// Derives the signals. None if nothing was reclaimed or refaulted since the last look, so
@@ -336,10 +342,8 @@ impl Policy {
         }
         self.prev_refault = vmstat.refault;
         let (percent, max_thrashing) = thrashing.look(now, vmstat, t);
-        let watermarks = self.watermarks.refresh(sample.watermarks, now);
-        if let (Some(unboosted), Some(read)) = (&mut self.unboosted, &sample.watermarks) {
-            unboosted.learn(read, sample.boost);
-        }
+        let thrashing_limit = thrashing.limit();
+        let watermarks = self.marks(trigger, sample);
         let free = watermark::free(meminfo);
         let limit = t.stall_limit_critical.saturating_mul(100);
         let mut signals = Signals {
@@ -353,7 +357,7 @@ impl Policy {
             swap_is_low: swap.is_low,
             thrashing: percent,
             max_thrashing,
-            thrashing_limit: thrashing.limit(),
+            thrashing_limit,
             swap_util: swap::utilisation(meminfo, swap.free),
             file_cache: Pages(vmstat.nr_inactive_file) + Pages(vmstat.nr_active_file),
             critical_stall: sample.stall.is_some_and(|stall| stall.full_avg10_centi > limit),
@@ -364,6 +368,26 @@ impl Policy {
         };
         self.watch_exhaustion(trigger, now, &mut signals, meminfo.swap_free, t);
         Some(signals)
+    }
+
+    /// The watermarks that this look is judged by. At a wake-up of kswapd a boost counts for as long
+    /// as kswapd is followed; pressure is no shortage just because memory had fragmented before, and
+    /// nothing tells when a boost has ended.
+    fn marks(&mut self, trigger: Trigger, sample: &Sample) -> Watermarks {
+        let for_scarcity = self.follows_kswapd(trigger);
+        let read = self.watermarks.refresh(sample.watermarks, sample.now);
+        if let (Some(unboosted), Some(fresh)) = (&mut self.unboosted, &sample.watermarks) {
+            unboosted.learn(fresh, sample.boost);
+            if let Some(steady) = &mut self.steady {
+                // What pressure itself has the daemon read is plain, unless the kernel says otherwise.
+                let guessed = for_scarcity || sample.boost.is_some();
+                *steady = if guessed { *unboosted } else { Unboosted::from(*fresh) };
+            }
+        }
+        match self.steady {
+            Some(steady) if !for_scarcity => steady.or(read),
+            _ => read,
+        }
     }
 
     /// Whether a look at which nothing was reclaimed or refaulted may end early. Not where the

@@ -80,6 +80,12 @@ impl Coded for Unboosted {
     }
 }
 
+impl From<Watermarks> for Unboosted {
+    fn from(marks: Watermarks) -> Self {
+        Self(marks)
+    }
+}
+
 impl Unboosted {
     /// Learns from marks just read, `boost` pages of which are a boost if the kernel tells.
     pub(super) fn learn(&mut self, read: &Watermarks, boost: Option<Pages>) {

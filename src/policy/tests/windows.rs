@@ -117,3 +117,64 @@ fn monitors_that_are_armed_anew_are_no_pressure_event() {
     machine.policy.pressure_is_sampled(false);
     assert!(!machine.policy.polls_watermarks_alone());
 }
+
+/// As [`Machine::boost`], with much left to reclaim: how kswapd is woken after memory has fragmented.
+fn boosted(printed: bool) -> Machine {
+    let mut machine = Machine::new(Tunables::default());
+    machine.sample.meminfo.free = Pages(1999);
+    assert_eq!(machine.kill(10_100, MEDIUM).0, KillReason::LowMem);
+    machine.sample.meminfo.free = Pages(3000);
+    assert_eq!(machine.look(10_200, Trigger::Poll).cause, None);
+    machine.boost(1500);
+    machine.sample.boost = printed.then_some(Pages(1500));
+    machine.sample.vmstat.nr_inactive_file = 90_000;
+    assert_eq!(machine.look(20_000, Trigger::KswapdWake).cause, None);
+    (machine.sample.watermarks, machine.sample.boost) = (None, None);
+    machine
+}
+
+#[test]
+fn a_boost_that_kswapd_was_woken_for_is_no_low_memory_at_the_next_pressure_event() {
+    for printed in [true, false] {
+        let mut machine = boosted(printed);
+        assert_eq!(machine.look(20_010, MEDIUM).cause, None, "{printed}");
+        let cause = short(Tunables::default()).look(10_100, MEDIUM).cause.unwrap();
+        machine.policy.note_kill(&cause, &machine.t);
+        machine.sample.meminfo.free = Pages(2400);
+        assert_eq!(machine.look(20_110, Trigger::Poll).cause, None, "{printed}");
+        // Nor does it hide what is low without it.
+        machine.sample.meminfo.free = Pages(1999);
+        assert_eq!(machine.kill(20_210, Trigger::Poll).0, KillReason::LowMem);
+    }
+}
+
+#[test]
+fn a_boost_that_the_kernel_prints_is_no_low_memory_at_an_event_that_reads_it() {
+    for (boost, low) in [(Some(Pages(1500)), false), (Some(Pages(0)), true), (None, true)] {
+        let mut machine = Machine::new(Tunables::default());
+        machine.boost(1500);
+        machine.sample.boost = boost;
+        machine.sample.vmstat.nr_inactive_file = 90_000;
+        machine.sample.meminfo.free = Pages(3000);
+        assert_eq!(machine.look(10_100, MEDIUM).cause.is_some(), low, "{boost:?}");
+    }
+}
+
+#[test]
+fn watermarks_raised_for_good_while_kswapd_was_awake_count_at_the_next_event() {
+    let mut machine = boosted(true);
+    machine.policy.watermarks_changed();
+    let raised = Watermarks {
+        min: Pages(2500),
+        low: Pages(3500),
+        high: Pages(4500),
+        total_reserve: Pages(4500),
+    };
+    for printed in [Some(Pages(0)), None] {
+        let mut machine = machine.clone();
+        (machine.sample.watermarks, machine.sample.boost) = (Some(raised), printed);
+        assert_eq!(machine.look(20_100, Trigger::KswapdWake).cause, None);
+        machine.sample.watermarks = None;
+        assert_eq!(machine.kill(20_110, MEDIUM).0, KillReason::LowMem, "{printed:?}");
+    }
+}
