@@ -11,6 +11,7 @@ use host::tracer::Tracer;
 use host::wire::word;
 use host::wire::GETKILLCNT;
 use host::wire::PROCKILL;
+use host::wire::PROCS_PRIO;
 use host::wire::STAT;
 use host::wire::SUBSCRIBE;
 use lmkd::control::client::Client;
@@ -111,13 +112,18 @@ fn under_pressure_apps_die_one_by_one_from_the_highest_adj_down_and_each_death_i
 fn whom_a_client_has_moved_before_the_pressure_is_seen_is_not_chosen_for_the_adj_it_had() {
     let Some(mut pressure) = Pressure::prepare("a move that waits") else { return };
     let daemon = daemon_on(&pressure, &[]);
-    let mut client = daemon.client();
+    let client = daemon.raw();
     let opened = App::start("com.example.opened");
     let mut other = App::start("com.example.other");
+    let new = App::start("com.example.new");
+    let uid = UID.cast_signed();
     // The first of one adj is the first to go.
-    register(&mut client, &[(&opened, 900), (&other, 900)]);
+    client.words(&[PROCS_PRIO, opened.pid(), uid, 900, 0, other.pid(), uid, 900, 0]);
+    client.barrier();
     daemon.while_stopped(|| {
-        client.register(&opened.at(0)).unwrap();
+        // Neither a question nor a process that is new keeps the move behind it from being heard of.
+        client.words(&[GETKILLCNT, 0, 0]);
+        client.words(&[PROCS_PRIO, new.pid(), uid, 0, 0, opened.pid(), uid, 0, 0]);
         pressure.rise();
         pressure.until_told();
     });

@@ -33,10 +33,10 @@ const TARGET_SPACING_MS: i64 = 1000;
 /// Commands that one turn of the loop serves, so that a flood leaves time for deaths and pressure.
 const COMMANDS_PER_TURN: usize = 2 * RECEIVED_MAX;
 
-/// Processes that are moved before a look, at most.
+/// Processes that are registered, moved or removed before a look, at most.
 const MOVES_BEFORE_A_LOOK: usize = 64;
 
-/// Nor is another begun once they have taken so long, us: each opens a file, which may wait for memory.
+/// Nor is another begun once they have taken so long, us: each opens files, which may wait for memory.
 const MOVES_LAST_US: u64 = 1000;
 
 /// After a connection that the kernel could not hand over newcomers wait, ms.
@@ -109,9 +109,10 @@ impl Daemon {
         }
     }
 
-    /// Serves those commands that these clients have sent already and that only move or remove
-    /// registered processes, a few of them and for a millisecond: nobody is to be chosen for an adj that
-    /// he no longer has. Whatever may take longer, or is from somebody new, waits until after the look.
+    /// Serves those commands that these clients have sent already and that give processes a place or
+    /// take it from them, a few of them and for a millisecond: nobody is to be chosen for an adj that he
+    /// no longer has. A client's commands keep their order: from the first one on that may take longer,
+    /// all of its own wait until after the look.
     pub(super) fn serve_moves(&mut self, ready: &[Option<ClientId>; CLIENTS_MAX]) {
         let mut packet = [0; REQUEST_MAX];
         let mut left = MOVES_BEFORE_A_LOOK;
@@ -120,7 +121,7 @@ impl Daemon {
         // One of each in turn, so that none who floods keeps the others' from being served.
         while std::mem::take(&mut any) {
             for id in ready.iter().flatten() {
-                let next = self.server.peek(*id, &mut packet).and_then(|packet| self.moves(packet));
+                let next = self.server.peek(*id, &mut packet).and_then(Self::moves);
                 let Some(moves) = next.filter(|moves| *moves <= left) else { continue };
                 left = left.saturating_sub(moves);
                 any |= self.serve_client(*id, 1) > 0;
@@ -131,21 +132,14 @@ impl Daemon {
         }
     }
 
-    /// How many registered processes a command moves or removes; None if it does anything else.
-    fn moves(&self, packet: &[u8]) -> Option<usize> {
-        let known = |record: &ProcPrio| self.registry.by_pid(record.pid).is_some();
-        match Request::decode(packet).ok()? {
-            Request::ProcPrio(record) => known(&record).then_some(1),
-            Request::ProcRemove(_) => Some(1),
-            Request::ProcsPrio(batch) => {
-                let mut count: usize = 0;
-                for record in batch {
-                    known(&record.ok()?).then_some(())?;
-                    count = count.saturating_add(1);
-                }
-                Some(count)
-            }
-            _ => None,
+    /// How many processes a command registers, moves or removes; one for another that is as cheap, and
+    /// for what is refused; None for what may take longer.
+    fn moves(packet: &[u8]) -> Option<usize> {
+        match Request::decode(packet) {
+            Ok(Request::ProcsPrio(batch)) => Some(batch.count().max(1)),
+            Ok(Request::ProcPrio(_) | Request::ProcRemove(_)) => Some(1),
+            Ok(Request::GetKillCnt(_) | Request::Subscribe(_)) | Err(_) => Some(1),
+            Ok(_) => None,
         }
     }
 

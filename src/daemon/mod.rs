@@ -138,6 +138,8 @@ impl Daemon {
         while !daemon.stop {
             daemon.step();
         }
+        // What is waited for from here on is no handler that sticks.
+        daemon.watchdog.rest();
         daemon.journal.finish();
         if let Some(kill_log) = daemon.kill_log.take() {
             kill_log.finish();

@@ -171,7 +171,9 @@ impl Daemon {
         known.contains(&pid) && ancestors(&self.proc).map_or(true, |now| now.contains(&pid))
     }
 
-    /// Gives a registered process another adj. Refused as gone if it no longer holds its id.
+    /// Gives a registered process another adj. Refused as gone if it no longer holds its id. Its own
+    /// file may stay out of reach, for want of a descriptor: here it counts at the new adj all the
+    /// same, or it would be killed for the old one.
     fn move_record(
         &mut self,
         id: RecordId,
@@ -179,7 +181,10 @@ impl Daemon {
         stored: OomScoreAdj,
         now: MonoTime,
     ) -> Result<(), Refusal> {
-        let file = open_adj(&self.proc, wanted.pid)?;
+        let file = match open_adj(&self.proc, wanted.pid) {
+            Err(Refusal::Adj(error)) => Err(error),
+            file => Ok(file?),
+        };
         let record = self.registry.get(id).ok_or(Refusal::Gone)?;
         if !self.is_same(record) {
             return Err(Refusal::Gone);
@@ -197,7 +202,10 @@ impl Daemon {
         if moved {
             self.watchdog.take_back(id);
         }
-        write_adj(&file, &mut self.notices, wanted)?;
+        match &file {
+            Ok(file) => write_adj(file, &mut self.notices, wanted)?,
+            Err(error) => self.notices.adj_kept(now, wanted.pid.get(), error),
+        }
         let memcg = self.protect(wanted, record);
         self.note_unprotected(wanted, now, memcg);
         self.registry.set_adj(id, stored, now);
