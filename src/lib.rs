@@ -19,7 +19,7 @@
 //! | 6 | `pages` | pictures of a recording or a test run; for a host only |
 //! | 6 | [`daemon`] | the epoll loop: one look, registration, clients, start-up |
 //! | 5 | [`recorder`] | flight recorder: records, their format, reading them, the decision replayed |
-//! | 4 | [`kill`] | the kill in flight: raise, signal, reaper thread, ledger |
+//! | 4 | [`kill`] | the kill in flight: raise, signal, reaper threads, ledger |
 //! | 3 | [`policy`] | pure: signals, rules in order, polling, minfree levels |
 //! | 3 | [`processes`] | the registry by oom_score_adj, the search, adoption |
 //! | 2 | [`kernel`] | what the kernel says: sampler, parsers, PSI monitors, BPF ring, `/proc/PID` |
@@ -28,7 +28,7 @@
 //! | 2 | [`pidfd`], [`logging`] | a process as a descriptor; lines that never wait |
 //! | 1 | [`sys`], [`clock`], [`units`], [`oom_score_adj`], [`codec`] | system calls, the only unsafe code; the newtypes; values as bytes |
 //!
-//! Threads: the loop (SCHED_FIFO 1) decides and signals; the reaper takes dying processes' memory
+//! Threads: the loop (SCHED_FIFO 1) decides and signals; the reaper's two take dying processes' memory
 //! back; one reads the names of the next victims (SCHED_FIFO 1), which may keep it waiting; the
 //! watchdog (SCHED_FIFO 2) sleeps unless the loop does not come back from a handler, and then kills
 //! in its stead; on Android one waits for init when it sets a property. The loop shares with the reaper
@@ -36,9 +36,11 @@
 //! with the watchdog and the setter of properties atomics only.
 //!
 //! From event to signal nothing allocates, takes a lock across a system call or waits for a client.
+//! The kernel allocates where files are opened: those of a victim that is not among the eight that
+//! are kept ready, and the list of the threads of one that had a single thread when it was made ready.
 //! The one wait there is, for a name that was not asked for ahead, ends after 2 ms. Before the look,
-//! moves of registered processes that clients have sent already are made, for 1 ms at most: each opens
-//! a file, for which the kernel allocates.
+//! processes that clients have sent word of already are registered, moved and removed, for 1 ms at
+//! most: for each a file is opened.
 //! A missing kernel feature costs that feature and one log line. Arithmetic on values from outside
 //! saturates: device builds abort on overflow, and an abort of this service reboots the device.
 

@@ -102,7 +102,6 @@ fn what_is_no_command_gets_no_answer_and_the_connection_stays() {
         &[12],
         &[-1],
         &[i32::MAX],
-        &[PROCS_PRIO],
         &[PROCS_PRIO, pid, APP_UID, 900, 0, pid],
         &[PROCPRIO, pid, APP_UID, 1001],
         &[PROCPRIO, pid, APP_UID, -1001],
@@ -467,6 +466,10 @@ fn what_system_server_sends_after_boot_and_after_a_restart_of_the_daemon() {
         server.barrier();
         assert_eq!(apps[6].adj(), 999);
     }
+    // This is the first that is refused.
+    connection.unwrap().words(&[12]);
+    let refused = daemon.log.wait_for(1, "is refused");
+    assert!(daemon.log.lines()[refused].ends_with("unknown command 12"));
 }
 
 #[test]

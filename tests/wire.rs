@@ -47,7 +47,7 @@ proptest! {
             let again = request.encode();
             prop_assert_eq!(Request::decode(again.as_bytes()), Ok(request));
             if let Request::ProcsPrio(batch) = request {
-                prop_assert!((1..=BATCH_MAX).contains(&batch.count()));
+                prop_assert!(batch.count() <= BATCH_MAX);
             }
         }
     }

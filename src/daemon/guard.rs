@@ -175,13 +175,13 @@ impl Guard {
 
     fn kill_next(&self, now: MonoTime, ran_ms: u64) {
         let why = Stuck { ran_ms, limit_ms: LIMIT_MS };
-        let mut done = None;
+        let (mut done, mut dying) = (None, None);
         for (slot, facts) in self.shared.next.iter().zip(&self.shared.facts) {
             let Some((fd, packed)) = slot.take() else { continue };
             let Some(head) = Head::unpack(packed) else { continue };
             match self.kill(head, facts, PidFd::from(fd), now) {
-                Ok(victim) => {
-                    done = Some(victim);
+                Ok((victim, pidfd)) => {
+                    (done, dying) = (Some(victim), pidfd);
                     break;
                 }
                 Err(KillError::Refused(error)) => self.tell(News::Refused(head.pid, error)),
@@ -194,15 +194,20 @@ impl Guard {
             Some(victim) => News::Killed(victim, why),
             None => News::Nobody,
         });
+        // Nobody else would take its memory back now. Last, as that may wait.
+        if let Some(dying) = dying {
+            let _ = dying.mrelease();
+        }
     }
 
+    /// Kills one. Who it was, and a descriptor of it.
     fn kill(
         &self,
         head: Head,
         facts: &Facts,
         pidfd: PidFd,
         now: MonoTime,
-    ) -> Result<Victim, KillError> {
+    ) -> Result<(Victim, Option<PidFd>), KillError> {
         let Head { pid, adj } = head;
         if pidfd.has_exited() {
             return Err(KillError::Gone);
@@ -213,7 +218,7 @@ impl Guard {
             return Err(KillError::Gone);
         }
         if self.dry_run {
-            return Ok(victim);
+            return Ok((victim, None));
         }
         // The leader alone: the list of the others would have to be opened.
         let rest = raise::raise_leader(Threads::In(&self.proc), pid, 1);
@@ -224,15 +229,11 @@ impl Guard {
         }
         let signalled = MonoTime::now();
         let moments = Moments { woken: now, decided: now, raised, signalled, ..Moments::default() };
-        // Nobody else would take its memory back now.
-        let dying = pidfd.try_clone();
-        // As many fit as slots can be taken; more cannot be had before the loop is back. That is told
-        // first: taking memory back may wait, and a loop that knew nothing would choose another.
+        let dying = pidfd.try_clone().ok();
+        // As many fit as slots can be taken; more cannot be had before the loop is back. At once: a
+        // loop that is back and knew nothing would choose another.
         let _ = self.kills.try_send(Kill { victim: victim.clone(), pidfd, moments });
-        if let Ok(dying) = dying {
-            let _ = dying.mrelease();
-        }
-        Ok(victim)
+        Ok((victim, dying))
     }
 
     /// What little is read of one that was not prepared. Its command line is not: that is its own

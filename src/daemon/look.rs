@@ -252,7 +252,8 @@ impl Daemon {
         let (rss, swap) = self.proc.memory(pid, &status)?;
         let wanted = self.tunables.log_stats && self.server.has_subscribers(Event::Stat);
         let stat = || prepared.map_or_else(|| self.proc.stat(pid), Prepared::stat);
-        // One that is not killed after all gets the class back that stands there.
+        // One that was prepared and is not killed after all gets the class back that stands there;
+        // for others' that is not read before the signal.
         let stat = if wanted || prepared.is_some() { stat().ok() } else { None };
         let groups = self.memcg.known().filter(|_| wanted && wants_groups(&self.tunables));
         let group = groups.and_then(|groups| {

@@ -320,7 +320,9 @@ impl Daemon {
     /// Makes known to the watchdog who is next, and returns them.
     fn publish_next(&mut self) -> Heads {
         let heads = self.registry.heads(self.searcher.likely_heaviest());
-        self.watchdog.publish(&heads, &self.registry, &self.proc, &self.killer);
+        if self.watchdog.publish(&heads, &self.registry, &self.proc, &self.killer) {
+            self.watchdog.describe(&self.registry, &self.ready);
+        }
         heads
     }
 

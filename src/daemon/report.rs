@@ -153,6 +153,7 @@ pub fn kill_stat(flight: &Flight, seen: Option<(&Signals, &Sample)>, page: PageS
 /// Lines that may come in bursts exactly when the system is starved: one a second of each kind.
 pub struct Notices {
     refused: RateLimit,
+    not_registered: RateLimit,
     adj_kept: RateLimit,
     unreadable: RateLimit,
     not_recorded: RateLimit,
@@ -169,6 +170,7 @@ impl Default for Notices {
         let limit = || RateLimit::every_millis(1000);
         Self {
             refused: limit(),
+            not_registered: limit(),
             adj_kept: limit(),
             unreadable: limit(),
             not_recorded: limit(),
@@ -191,7 +193,7 @@ impl Notices {
 
     /// A process that is not registered.
     pub fn not_registered(&mut self, now: MonoTime, pid: i32, why: &dyn fmt::Display) {
-        if let Some(skipped) = self.refused.admit(now) {
+        if let Some(skipped) = self.not_registered.admit(now) {
             log::warn!("process {pid} is not registered or removed: {why}{skipped}");
         }
     }

@@ -81,17 +81,17 @@ impl Watchdog {
     }
 
     /// Makes the next victims known, but not those that are dying. Costs system calls only for
-    /// those that were not among them.
+    /// those that were not among them. Whether they are others than before.
     pub(super) fn publish(
         &mut self,
         heads: &Heads,
         registry: &Registry,
         proc: &ProcDir,
         killer: &Killer,
-    ) {
-        let Some(shared) = &self.shared else { return };
+    ) -> bool {
+        let Some(shared) = &self.shared else { return false };
         if *heads == self.heads {
-            return;
+            return false;
         }
         let mut held: [Option<(RecordId, OwnedFd)>; READY] = Default::default();
         for ((held, head), slot) in held.iter_mut().zip(self.heads).zip(&shared.next) {
@@ -123,6 +123,7 @@ impl Watchdog {
             }
         }
         self.heads = *heads;
+        true
     }
 
     /// Makes known what is said of those that are prepared.

@@ -30,6 +30,12 @@ impl Groups {
         Self { foreground: FOREGROUND.map(members), running: freezer.and_then(members) }
     }
 
+    /// This as a foreground group.
+    #[cfg(test)]
+    pub fn of(group: OwnedFd) -> Self {
+        Self { foreground: [Some(group), None], running: None }
+    }
+
     /// Moves a process to Android's foreground groups.
     pub fn bring_forward(&self, pid: i32, pidfd: &PidFd) {
         self.foreground.iter().flatten().for_each(|group| join(group, pid, pidfd));

@@ -133,7 +133,7 @@ pub struct Killer {
 }
 
 impl Killer {
-    /// Starts the reaper thread.
+    /// Starts the reaper's threads.
     #[must_use]
     pub fn start() -> Self {
         Self {
@@ -148,7 +148,7 @@ impl Killer {
         }
     }
 
-    /// Makes the reaper thread go its round once, without a victim.
+    /// Makes the reaper go its round once, without a victim.
     pub fn warm_up(&self) {
         self.reaper.ring();
     }

@@ -1,8 +1,10 @@
-//! The reaper: a thread that takes dying processes' memory back with process_mrelease(2), and sees
+//! The reaper: threads that take dying processes' memory back with process_mrelease(2), and see
 //! to it that they get to die.
 //!
 //! The loop hands a victim over without waiting, allocating or holding a lock across a system
-//! call, and looks at the answer whenever it likes.
+//! call, and looks at the answer whenever it likes. The threads are two: taking memory back waits for
+//! the lock of that memory, which a victim that is stuck may hold, and the next one's is not to wait
+//! for that.
 
 use super::groups::Groups;
 use crate::clock::MonoTime;
@@ -24,7 +26,10 @@ pub const PLACES: usize = 16;
 /// busy, and its own exit is likely to get there first.
 const MOST_TRIES: u32 = 20;
 
-/// The thread's stack, bytes.
+/// As in AOSP's lmkd.
+const THREADS: usize = 2;
+
+/// A thread's stack, bytes.
 const STACK: usize = 64 * 1024;
 
 /// What became of a victim's memory.
@@ -48,6 +53,8 @@ impl Release {
 #[derive(Default)]
 struct Place {
     job: Option<Job>,
+    /// Of the job that was handed over last.
+    ticket: u32,
     answer: Option<(u32, Release)>,
 }
 
@@ -72,9 +79,10 @@ pub struct Signalled {
 struct Shared {
     places: [Mutex<Place>; PLACES],
     bell: OwnedFd,
+    groups: Groups,
 }
 
-/// A handle of the reaper thread.
+/// A handle of the reaper's threads.
 pub struct Reaper {
     shared: Option<Arc<Shared>>,
 }
@@ -86,7 +94,7 @@ fn lock(place: &Mutex<Place>) -> MutexGuard<'_, Place> {
 }
 
 impl Reaper {
-    /// Starts the thread. Without it, or process_mrelease (Linux 5.15), victims free their memory
+    /// Starts the threads. Without one, or process_mrelease (Linux 5.15), victims free their memory
     /// themselves; one line says so.
     #[must_use]
     pub fn start() -> Self {
@@ -96,7 +104,8 @@ impl Reaper {
                  takes longer when they get no CPU"
             );
         }
-        match Self::spawn() {
+        // Held from the start: once the daemon serves, its descriptors are all there.
+        match Self::spawn(Groups::open()) {
             Ok(shared) => Self { shared: Some(shared) },
             Err(error) => {
                 log::warn!("no reaper thread ({error}): victims free their memory themselves");
@@ -105,17 +114,23 @@ impl Reaper {
         }
     }
 
-    fn spawn() -> std::io::Result<Arc<Shared>> {
+    /// Fails if not even one can be had.
+    fn spawn(groups: Groups) -> std::io::Result<Arc<Shared>> {
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
         let places = std::array::from_fn(|_| Mutex::default());
-        let shared = Arc::new(Shared { places, bell });
-        let theirs = Arc::clone(&shared);
-        // Held from the start: once the daemon serves, its descriptors are all there.
-        let groups = Groups::open();
-        std::thread::Builder::new()
-            .name("lmkd_reaper".to_owned())
-            .stack_size(STACK)
-            .spawn(move || theirs.run(&groups))?;
+        let shared = Arc::new(Shared { places, bell, groups });
+        for number in 0..THREADS {
+            let theirs = Arc::clone(&shared);
+            let thread = std::thread::Builder::new()
+                .name("lmkd_reaper".to_owned())
+                .stack_size(STACK)
+                .spawn(move || theirs.run());
+            match thread {
+                Err(error) if number == 0 => return Err(error),
+                Err(error) => log::warn!("one reaper thread only ({error})"),
+                Ok(_) => {}
+            }
+        }
         Ok(shared)
     }
 
@@ -126,7 +141,7 @@ impl Reaper {
         let Ok(pidfd) = pidfd.try_clone() else { return };
         let old = {
             let mut place = lock(mutex);
-            place.answer = None;
+            (place.answer, place.ticket) = (None, victim.ticket);
             place.job.replace(Job { pidfd, victim })
         };
         // Dropped outside the lock: closing a descriptor is a system call.
@@ -134,7 +149,7 @@ impl Reaper {
         self.ring();
     }
 
-    /// Wakes the thread.
+    /// Wakes the threads, of which one will find nothing to do.
     pub(super) fn ring(&self) {
         let Some(shared) = &self.shared else { return };
         // Cannot block: the counter would have to be at its 64-bit end.
@@ -150,7 +165,7 @@ impl Reaper {
 }
 
 impl Shared {
-    fn run(&self, groups: &Groups) {
+    fn run(&self) {
         // An ordinary thread: the loop's real-time class is not inherited, since this thread is
         // started before the loop takes it.
         let _ = sys::sched::set_nice(0, -20);
@@ -163,8 +178,12 @@ impl Shared {
             for place in &self.places {
                 let job = lock(place).job.take();
                 if let Some(job) = job {
-                    let release = reap(&job, groups);
-                    lock(place).answer = Some((job.victim.ticket, release));
+                    let release = reap(&job, &self.groups);
+                    let (mut place, ticket) = (lock(place), job.victim.ticket);
+                    // By now the place may be another's, who has got his answer from the other thread.
+                    if place.ticket == ticket {
+                        place.answer = Some((ticket, release));
+                    }
                 }
             }
         }
@@ -206,25 +225,61 @@ fn reap(job: &Job, groups: &Groups) -> Release {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use crate::testing::Held;
+    use rustix::event::PollFd;
+    use rustix::event::PollFlags;
 
-    #[test]
-    fn the_answer_of_another_ticket_is_not_taken_for_this_one() {
-        let reaper = Reaper::start();
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let pidfd = PidFd::open(pid).unwrap();
-        pidfd.kill().unwrap();
-        let at = MonoTime::now();
-        reaper.hand_over(3, &pidfd, Signalled { pid, ticket: 7, may_be_frozen: false, at });
-        assert_eq!(reaper.answer(3, 6), None);
-        // The answer comes from another thread; its arrival has no descriptor to wait on.
+    fn signalled(child: &Held, ticket: u32) -> Signalled {
+        Signalled { pid: child.pid(), ticket, may_be_frozen: false, at: MonoTime::now() }
+    }
+
+    /// Its arrival has no descriptor to wait on.
+    fn answered(reaper: &Reaper, place: u8, ticket: u32) -> Release {
         let deadline = MonoTime::now().plus_millis(10_000);
-        while reaper.shared.is_some() && reaper.answer(3, 7).is_none() {
+        loop {
+            if let Some(release) = reaper.answer(place, ticket) {
+                return release;
+            }
             assert!(MonoTime::now() < deadline, "the reaper never answered");
             std::thread::yield_now();
         }
-        assert!(reaper.answer(3, 7).is_none_or(|release| release.is_back()));
-        child.wait().unwrap();
+    }
+
+    #[test]
+    fn one_that_keeps_a_thread_waiting_does_not_keep_the_next_ones_memory() {
+        // A group that takes nobody: writing to it waits.
+        let (reader, full) = rustix::pipe::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&full, true).unwrap();
+        while rustix::io::write(&full, &[0; 4096]).is_ok() {}
+        rustix::io::ioctl_fionbio(&full, false).unwrap();
+        let reaper = Reaper { shared: Some(Reaper::spawn(Groups::of(full)).unwrap()) };
+        let [stuck, dying] = [(); 2].map(|()| Held::sleep());
+        // Nobody has signalled it, so it stays.
+        reaper.hand_over(3, &PidFd::open(stuck.pid()).unwrap(), signalled(&stuck, 7));
+        let pidfd = PidFd::open(dying.pid()).unwrap();
+        pidfd.kill().unwrap();
+        let mut exit = [PollFd::new(&pidfd, PollFlags::IN)];
+        rustix::event::poll(&mut exit, None).unwrap();
+        reaper.hand_over(4, &pidfd, signalled(&dying, 8));
+        assert!(answered(&reaper, 4, 8).is_back());
+        assert_eq!(reaper.answer(3, 7), None);
+        // Its place is somebody else's, and stays so when the first comes loose.
+        reaper.hand_over(3, &pidfd, signalled(&dying, 9));
+        answered(&reaper, 3, 9);
+        let mut text = [0; 4096];
+        while rustix::io::read(&reader, &mut text).unwrap() == text.len() {}
+        reaper.hand_over(5, &pidfd, signalled(&dying, 10));
+        answered(&reaper, 5, 10);
+        assert!(reaper.answer(3, 9).is_some());
+    }
+
+    #[test]
+    fn the_answer_of_another_ticket_is_not_taken_for_this_one() {
+        let (reaper, dying) = (Reaper::start(), Held::sleep());
+        let pidfd = PidFd::open(dying.pid()).unwrap();
+        pidfd.kill().unwrap();
+        reaper.hand_over(3, &pidfd, signalled(&dying, 7));
+        assert_eq!(reaper.answer(3, 6), None);
+        assert!(answered(&reaper, 3, 7).is_back());
     }
 }

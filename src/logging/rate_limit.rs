@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Lets one message through per interval and counts the others.
 ///
-/// Lives beside what it limits, so one noisy client cannot silence another's first line.
+/// Lives beside what it limits, so that one kind of message cannot silence another's first line.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     interval_ms: i64,

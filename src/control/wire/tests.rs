@@ -142,7 +142,6 @@ fn what_must_not_be_acted_upon_is_refused() {
         "00000008",
         "0000000C",
         "FFFFFFFF",
-        "0000000B",
         "0000000B 000004D2 00002711 00000384 00000000 00000001",
         "00000001 000004D2 00002711 000003E9",
         "00000001 000004D2 00002711 FFFFFC17",
@@ -164,6 +163,13 @@ fn what_must_not_be_acted_upon_is_refused() {
         let refusal = Request::decode(&hex(bytes)).expect_err(bytes);
         assert!(!refusal.to_string().is_empty());
     }
+}
+
+#[test]
+fn a_batch_of_nobody_is_no_mistake() {
+    let bytes = hex("0000000B");
+    let Ok(Request::ProcsPrio(batch)) = Request::decode(&bytes) else { panic!("no batch") };
+    assert_eq!(batch.count(), 0);
 }
 
 #[test]
