@@ -10,6 +10,8 @@ use host::pressure::Pressure;
 use host::wire::Raw;
 use host::wire::PROCPRIO;
 use host::wire::TARGET;
+use lmkd::recorder::client::Client as Operator;
+use lmkd::recorder::wire::path_beside;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
@@ -19,6 +21,8 @@ use std::process::ChildStdin;
 use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
 
 /// A pid namespace: a shell is its pid 1 and does what it is told.
 struct Namespace {
@@ -186,6 +190,29 @@ fn an_adopting_dry_run_kills_nobody() {
     pressure.rise();
     space.log.wait_for(2, "dry run, would: Kill 'spared'");
     assert!(space.lives(pid));
+}
+
+/// A search of all processes costs milliseconds in the loop's class, when there is no time to lose.
+#[test]
+fn one_that_finds_nobody_among_all_processes_does_not_search_a_hundred_times_a_second() {
+    let Some(mut pressure) = Pressure::prepare("in vain") else { return };
+    let Some(mut space) = Namespace::make("in vain") else { return };
+    let mut args = pressure.args();
+    // Below the level at all times: timed looks come 10 ms apart.
+    args.push("--set=use_minfree_levels=1".to_owned());
+    let socket = space.daemon(&args);
+    Raw::connect(&socket).words(&[TARGET, i32::MAX, 901]);
+    let mut operator = Operator::connect(&path_beside(&socket)).unwrap();
+    pressure.rise();
+    space.log.wait_for(1, "a kill is due");
+    let mut looks = || operator.status().unwrap().1.ring.records;
+    let (before, start) = (looks(), Instant::now());
+    // There is no event to wait for: it is about what does not happen meanwhile.
+    std::thread::sleep(Duration::from_secs(2));
+    let looks = looks() - before;
+    let passed = u64::try_from(start.elapsed().as_millis()).unwrap();
+    // Events come between.
+    assert!(looks > 5 && looks < passed / 100 * 2, "{looks} in {passed} ms");
 }
 
 #[test]

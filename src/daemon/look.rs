@@ -4,6 +4,7 @@
 //! allocation, no lock across a system call, nobody waited for, but for the name of a victim that
 //! nobody has asked for it ahead: that is waited for 2 ms at most ([`crate::processes::Names::now`]).
 
+use super::listening::SCARCITY_SPACING_MS;
 use super::recording;
 use super::register::may_be_of;
 use super::report;
@@ -64,7 +65,7 @@ impl Daemon {
             Admission::Ignored => self.schedule.passed(now),
             Admission::Skipped => {
                 self.schedule.passed(now);
-                look.plan = self.plan(trigger);
+                look.plan = self.plan(trigger, false);
             }
             Admission::Evaluate { watermarks } => {
                 let over = self.killer.give_up_waiting();
@@ -74,17 +75,25 @@ impl Daemon {
                 let reclaim = self.sample.reclaim.unwrap_or_default();
                 let reclaiming = reclaim.kswapd_awake || reclaim.direct_since.is_some();
                 self.schedule.looked(trigger, now, reclaiming, self.policy.vigil_ms());
-                look.plan = self.plan(trigger);
+                let in_vain = matches!(look.act, Act::Nobody | Act::Spared { .. });
+                look.plan = self.plan(trigger, in_vain);
             }
         }
         look.waiting = self.killer.waiting_for().is_some();
         self.record_look(&look, killed);
     }
 
-    fn plan(&mut self, trigger: Trigger) -> PollPlan {
+    /// What the policy asks for is done, but no search of all processes comes right after one that was
+    /// in vain: it goes through all of `/proc` in the loop's class.
+    fn plan(&mut self, trigger: Trigger, in_vain: bool) -> PollPlan {
         let waiting = self.killer.waiting_for().is_some();
         let plan = self.policy.poll_plan(trigger, waiting);
-        self.schedule.apply(trigger, plan, waiting, MonoTime::now(), self.window_ms());
+        let mut done = plan;
+        if in_vain && self.searcher.adopts() {
+            let spacing = i64::from(SCARCITY_SPACING_MS);
+            done.interval_ms = plan.interval_ms.map(|interval| interval.max(spacing));
+        }
+        self.schedule.apply(trigger, done, waiting, MonoTime::now(), self.window_ms());
         plan
     }
 

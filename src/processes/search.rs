@@ -98,6 +98,12 @@ impl Searcher {
         }
     }
 
+    /// Whether unregistered processes are candidates.
+    #[must_use]
+    pub const fn adopts(&self) -> bool {
+        self.adopter.is_some()
+    }
+
     /// Reads the size of a process that was registered or moved, and holds the file that tells it,
     /// where sizes decide: at or below adj 200, or everywhere if searches go `by_size`. Does nothing
     /// beyond the budget, or if it is held already.
