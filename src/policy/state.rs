@@ -179,9 +179,10 @@ impl Policy {
         }
         // The first kill is decided on fresh watermarks: those read at the start of the daemon are
         // older than the tuning that init and the framework do later. Where scarcity is all there
-        // is to see, the kernel may have boosted them (watermark_boost_factor), of which no event
-        // tells, and with kswapd given up nothing lowers them again before memory is gone.
+        // is to see, the kernel may have boosted them (watermark_boost_factor), of whose begin and
+        // end no event tells, and with kswapd given up nothing lowers them before memory is gone.
         let watermarks = for_scarcity
+            || (self.steady.is_some() && self.follows_kswapd(trigger))
             || !self.ever_killed
             || t.levels_decide()
             || self.watermarks.are_stale(now);

@@ -178,3 +178,17 @@ fn watermarks_raised_for_good_while_kswapd_was_awake_count_at_the_next_event() {
         assert_eq!(machine.kill(20_110, MEDIUM).0, KillReason::LowMem, "{printed:?}");
     }
 }
+
+#[test]
+fn looks_that_follow_kswapd_read_anew_whether_the_boost_is_over() {
+    let mut machine = boosted(true);
+    let poll = |machine: &mut Machine| {
+        machine.policy.admit(Trigger::Poll, machine.sample.now.plus_millis(100), None, &machine.t)
+    };
+    assert_eq!(poll(&mut machine), Admission::Evaluate { watermarks: false });
+    // Little is left to reclaim, so that kswapd is followed.
+    (machine.sample.vmstat.nr_inactive_file, machine.frees) = (2000, false);
+    machine.look(30_000, Trigger::KswapdWake);
+    assert!(machine.policy.polls_watermarks_alone());
+    assert_eq!(poll(&mut machine), Admission::Evaluate { watermarks: true });
+}
