@@ -40,7 +40,7 @@
 //! are kept ready, and the list of the threads of one that had a single thread when it was made ready.
 //! The one wait there is, for a name that was not asked for ahead, ends after 2 ms. Before the look,
 //! processes that clients have sent word of already are registered, moved and removed, for 1 ms at
-//! most: for each a file is opened.
+//! most: for each files are opened, and what grows with the number of processes may grow.
 //! A missing kernel feature costs that feature and one log line. Arithmetic on values from outside
 //! saturates: device builds abort on overflow, and an abort of this service reboots the device.
 

@@ -138,29 +138,36 @@ fn a_process_without_a_held_descriptor_is_killed_by_one_opened_then() {
 
 #[test]
 fn a_move_that_the_daemon_lacks_a_descriptor_for_counts() {
-    let Some(mut pressure) = Pressure::prepare("move without a descriptor") else { return };
-    let args = pressure.args();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let daemon = Daemon::start_under(&["prlimit", "--nofile=256:256"], &args);
-    let client = daemon.raw();
-    let [promoted, mut other] = ["com.example.promoted", "com.example.other"].map(App::start);
-    client.words(&[PROCPRIO, promoted.pid(), APP_UID, 900]);
-    client.words(&[PROCPRIO, other.pid(), APP_UID, 800]);
-    client.barrier();
-    let pid = rustix::process::Pid::from_raw(daemon.pid());
-    let limit = |current| {
-        let limit = Rlimit { current: Some(current), maximum: Some(256) };
-        rustix::process::prlimit(pid, Resource::Nofile, limit).unwrap();
-    };
-    limit(3);
-    client.words(&[PROCPRIO, promoted.pid(), APP_UID, 0]);
-    client.barrier();
-    daemon.log.wait_for(1, "stays as it is: Too many open files");
-    assert_eq!(promoted.adj(), 900);
-    limit(256);
-    pressure.rise();
-    assert_eq!(other.ended_by(), Some(9));
-    pressure.fall();
+    // Held by a descriptor, and beyond those that are.
+    for before in [0, 250] {
+        let Some(mut pressure) = Pressure::prepare("move without a descriptor") else { return };
+        let args = pressure.args();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let daemon = Daemon::start_under(&["prlimit", "--nofile=256:256"], &args);
+        let client = daemon.raw();
+        let fill: Vec<App> = (0..before).map(|_| App::start("com.example.app")).collect();
+        for app in &fill {
+            client.words(&[PROCPRIO, app.pid(), APP_UID, 0]);
+        }
+        let [promoted, mut other] = ["com.example.promoted", "com.example.other"].map(App::start);
+        client.words(&[PROCPRIO, promoted.pid(), APP_UID, 900]);
+        client.words(&[PROCPRIO, other.pid(), APP_UID, 800]);
+        client.barrier();
+        let pid = rustix::process::Pid::from_raw(daemon.pid());
+        let limit = |current| {
+            let limit = Rlimit { current: Some(current), maximum: Some(256) };
+            rustix::process::prlimit(pid, Resource::Nofile, limit).unwrap();
+        };
+        limit(3);
+        client.words(&[PROCPRIO, promoted.pid(), APP_UID, 0]);
+        client.barrier();
+        daemon.log.wait_for(1, "stays as it is: Too many open files");
+        assert_eq!(promoted.adj(), 900);
+        limit(256);
+        pressure.rise();
+        assert_eq!(other.ended_by(), Some(9));
+        pressure.fall();
+    }
 }
 
 /// In hundredths of a second after the boot, as processes' start times are.

@@ -186,7 +186,8 @@ impl Daemon {
             file => Ok(file?),
         };
         let record = self.registry.get(id).ok_or(Refusal::Gone)?;
-        if !self.is_same(record) {
+        let untold = || file.is_err() && self.cannot_tell(record);
+        if !self.is_same(record) && !untold() {
             return Err(Refusal::Gone);
         }
         if record.claim.is_some_and(|claim| claim != wanted.client) {
@@ -251,6 +252,13 @@ impl Daemon {
                 started && may_be_of(&self.proc, record) && may_have_inode(record)
             }
         }
+    }
+
+    /// Whether a record without a pidfd cannot be told from another process just now: for want of a
+    /// descriptor too. A kill asks again.
+    fn cannot_tell(&self, record: &Record) -> bool {
+        let stat = self.proc.stat(record.pid().get());
+        record.pidfd.is_none() && matches!(stat, Err(ProcError::Other(_)))
     }
 
     /// Drops the record of a pid. Its pidfd is taken out of the epoll set by hand: the watchdog's

@@ -116,7 +116,8 @@ impl Reaper {
 
     /// Fails if not even one can be had.
     fn spawn(groups: Groups) -> std::io::Result<Arc<Shared>> {
-        let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
+        // Each ring is a round of one thread: a reader that took them all might get stuck on the first.
+        let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE)?;
         let places = std::array::from_fn(|_| Mutex::default());
         let shared = Arc::new(Shared { places, bell, groups });
         for number in 0..THREADS {
@@ -149,7 +150,7 @@ impl Reaper {
         self.ring();
     }
 
-    /// Wakes the threads, of which one will find nothing to do.
+    /// Has a thread go its round.
     pub(super) fn ring(&self) {
         let Some(shared) = &self.shared else { return };
         // Cannot block: the counter would have to be at its 64-bit end.
@@ -233,6 +234,29 @@ mod tests {
         Signalled { pid: child.pid(), ticket, may_be_frozen: false, at: MonoTime::now() }
     }
 
+    /// With a group that takes nobody: writing to it waits until it is drained.
+    fn with_a_full_group() -> (Reaper, OwnedFd) {
+        let (reader, full) = rustix::pipe::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&full, true).unwrap();
+        while rustix::io::write(&full, &[0; 4096]).is_ok() {}
+        rustix::io::ioctl_fionbio(&full, false).unwrap();
+        (Reaper { shared: Some(Reaper::spawn(Groups::of(full)).unwrap()) }, reader)
+    }
+
+    fn drain(reader: &OwnedFd) {
+        let mut text = [0; 4096];
+        while rustix::io::read(reader, &mut text).unwrap() == text.len() {}
+    }
+
+    /// A descriptor of a process that has exited of SIGKILL.
+    fn killed(child: &Held) -> PidFd {
+        let pidfd = PidFd::open(child.pid()).unwrap();
+        pidfd.kill().unwrap();
+        let mut exit = [PollFd::new(&pidfd, PollFlags::IN)];
+        rustix::event::poll(&mut exit, None).unwrap();
+        pidfd
+    }
+
     /// Its arrival has no descriptor to wait on.
     fn answered(reaper: &Reaper, place: u8, ticket: u32) -> Release {
         let deadline = MonoTime::now().plus_millis(10_000);
@@ -247,30 +271,35 @@ mod tests {
 
     #[test]
     fn one_that_keeps_a_thread_waiting_does_not_keep_the_next_ones_memory() {
-        // A group that takes nobody: writing to it waits.
-        let (reader, full) = rustix::pipe::pipe().unwrap();
-        rustix::io::ioctl_fionbio(&full, true).unwrap();
-        while rustix::io::write(&full, &[0; 4096]).is_ok() {}
-        rustix::io::ioctl_fionbio(&full, false).unwrap();
-        let reaper = Reaper { shared: Some(Reaper::spawn(Groups::of(full)).unwrap()) };
+        let (reaper, reader) = with_a_full_group();
         let [stuck, dying] = [(); 2].map(|()| Held::sleep());
         // Nobody has signalled it, so it stays.
         reaper.hand_over(3, &PidFd::open(stuck.pid()).unwrap(), signalled(&stuck, 7));
-        let pidfd = PidFd::open(dying.pid()).unwrap();
-        pidfd.kill().unwrap();
-        let mut exit = [PollFd::new(&pidfd, PollFlags::IN)];
-        rustix::event::poll(&mut exit, None).unwrap();
+        let pidfd = killed(&dying);
         reaper.hand_over(4, &pidfd, signalled(&dying, 8));
         assert!(answered(&reaper, 4, 8).is_back());
         assert_eq!(reaper.answer(3, 7), None);
         // Its place is somebody else's, and stays so when the first comes loose.
         reaper.hand_over(3, &pidfd, signalled(&dying, 9));
         answered(&reaper, 3, 9);
-        let mut text = [0; 4096];
-        while rustix::io::read(&reader, &mut text).unwrap() == text.len() {}
+        drain(&reader);
         reaper.hand_over(5, &pidfd, signalled(&dying, 10));
         answered(&reaper, 5, 10);
         assert!(reaper.answer(3, 9).is_some());
+    }
+
+    #[test]
+    fn of_two_that_are_handed_over_at_once_one_does_not_wait_for_the_other() {
+        for _ in 0..30 {
+            let (reaper, reader) = with_a_full_group();
+            let [stuck, dying] = [(); 2].map(|()| Held::sleep());
+            let first = PidFd::open(stuck.pid()).unwrap();
+            let second = killed(&dying);
+            reaper.hand_over(3, &first, signalled(&stuck, 7));
+            reaper.hand_over(4, &second, signalled(&dying, 8));
+            answered(&reaper, 4, 8);
+            drain(&reader);
+        }
     }
 
     #[test]

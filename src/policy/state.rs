@@ -303,8 +303,8 @@ impl Policy {
     /// The zones' watermarks have changed, or may have.
     pub fn watermarks_changed(&mut self) {
         self.watermarks.have_changed();
-        if let Some(unboosted) = &mut self.unboosted {
-            unboosted.forget();
+        for learned in [&mut self.unboosted, &mut self.steady].into_iter().flatten() {
+            learned.forget();
         }
     }
 
@@ -376,13 +376,19 @@ impl Policy {
     /// nothing tells when a boost has ended.
     fn marks(&mut self, trigger: Trigger, sample: &Sample) -> Watermarks {
         let for_scarcity = self.follows_kswapd(trigger);
-        let read = self.watermarks.refresh(sample.watermarks, sample.now);
+        // Marks that may be boosted leave the next look at pressure to read its own.
+        let guessed = for_scarcity && sample.boost.is_none();
+        let is_last = self.steady.is_none() || !guessed;
+        let read = self.watermarks.refresh(sample.watermarks, sample.now, is_last);
         if let (Some(unboosted), Some(fresh)) = (&mut self.unboosted, &sample.watermarks) {
             unboosted.learn(fresh, sample.boost);
             if let Some(steady) = &mut self.steady {
                 // What pressure itself has the daemon read is plain, unless the kernel says otherwise.
-                let guessed = for_scarcity || sample.boost.is_some();
-                *steady = if guessed { *unboosted } else { Unboosted::from(*fresh) };
+                if for_scarcity || sample.boost.is_some() {
+                    steady.learn(fresh, sample.boost);
+                } else {
+                    *steady = Unboosted::from(*fresh);
+                }
             }
         }
         match self.steady {

@@ -52,10 +52,20 @@ impl Remembered {
         fresh.unwrap_or(self.marks)
     }
 
-    /// The fresh ones if there are any, else those remembered.
-    pub(super) fn refresh(&mut self, fresh: Option<Watermarks>, now: MonoTime) -> Watermarks {
-        if let Some(marks) = fresh {
-            *self = Self { marks, read_at: now, outdated: false, told: self.told };
+    /// The fresh ones if there are any, else those remembered. If they are not to `last`, they are
+    /// as stale as before.
+    pub(super) fn refresh(
+        &mut self,
+        fresh: Option<Watermarks>,
+        now: MonoTime,
+        last: bool,
+    ) -> Watermarks {
+        match fresh {
+            Some(marks) if last => {
+                *self = Self { marks, read_at: now, outdated: false, told: self.told };
+            }
+            Some(marks) => self.marks = marks,
+            None => {}
         }
         self.marks
     }

@@ -323,7 +323,7 @@ impl<'a> Request<'a> {
             Command::StartMonitoring => exactly(1).map(|()| Self::StartMonitoring),
             Command::BootCompleted => exactly(1).map(|()| Self::BootCompleted),
             Command::ProcsPrio => {
-                // Of none at all: Android's system_server ends each of its batches with such a packet.
+                // Of none at all: the last packet of a batch of Android's system_server may be that.
                 if words % 4 != 1 {
                     return Err(wrong);
                 }

@@ -192,3 +192,25 @@ fn looks_that_follow_kswapd_read_anew_whether_the_boost_is_over() {
     assert!(machine.policy.polls_watermarks_alone());
     assert_eq!(poll(&mut machine), Admission::Evaluate { watermarks: true });
 }
+
+#[test]
+fn watermarks_raised_for_good_of_which_nobody_tells_count_for_pressure_that_has_read_them() {
+    let mut machine = boosted(false);
+    let marks = Watermarks {
+        min: Pages(2500),
+        low: Pages(3500),
+        high: Pages(4500),
+        total_reserve: Pages(4500),
+    };
+    for at in (100_000..1_000_000).step_by(30_000) {
+        machine.sample.watermarks = Some(marks);
+        assert_eq!(machine.look(at, Trigger::KswapdWake).cause, None);
+        let now = MonoTime::from_millis(at + 50);
+        let admission = machine.policy.clone().admit(MEDIUM, now, None, &machine.t);
+        if admission == (Admission::Evaluate { watermarks: true }) {
+            assert_eq!(machine.kill(at + 50, MEDIUM).0, KillReason::LowMem);
+            return;
+        }
+    }
+    panic!("pressure has never read any again");
+}
