@@ -19,7 +19,6 @@ use lmkd::recorder::client::Client as Operator;
 use lmkd::recorder::wire::path_beside;
 use rustix::process::Signal;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 use std::time::Duration;
@@ -151,8 +150,9 @@ fn a_pressure_file_that_goes_and_comes_back_is_watched_again() {
     let before = daemon.descriptors();
     pressure.vanish();
     daemon.log.wait_for(2, "the pressure file is gone");
-    // Of both monitors nothing is left, and what is missing has been said once each time.
-    host::until("their end", || (daemon.descriptors() == before - 2).then_some(()));
+    // Of both monitors nothing is left, nor of the file as samples hold it, which they notice a second
+    // later. What is missing has been said once each time.
+    host::until("their end", || (daemon.descriptors() == before - 3).then_some(()));
     assert_eq!(daemon.log.with("pressure file is gone").len(), 2);
     assert!(daemon.log.with("No such file").is_empty());
     pressure.come_back();
@@ -456,13 +456,14 @@ fn an_idle_daemon_does_not_wake_up() {
     client.kill_count(KillCount::Total).unwrap();
     let seconds = std::env::var("IDLE_SECONDS").map_or(60, |text| text.parse().unwrap());
     // It has answered, and goes back to sleep.
-    host::until("the daemon to sleep", || sleeps(daemon.pid()).then_some(()));
-    // The watchdog's timer, which the last handler armed for 2 s, fires once and is not set again.
-    std::thread::sleep(Duration::from_secs(3));
+    host::until("the daemon to sleep", || daemon.sleeps().then_some(()));
     // A machine that reclaims is not idle, and the daemon hears of that.
     let mut idle = false;
     for _ in 0..3 {
-        let (before, reclaims) = (daemon.wakeups(), host::reclaims());
+        let reclaims = host::reclaims();
+        // The watchdog's timer, which the last handler armed for 2 s, fires once and is not set again.
+        std::thread::sleep(Duration::from_secs(3));
+        let before = daemon.wakeups();
         std::thread::sleep(Duration::from_secs(seconds));
         idle = host::reclaims() == reclaims;
         if idle {
@@ -476,17 +477,6 @@ fn an_idle_daemon_does_not_wake_up() {
     let before = daemon.wakeups();
     // The count is worth something: a question does wake it.
     client.kill_count(KillCount::Total).unwrap();
-    host::until("the daemon to sleep", || sleeps(daemon.pid()).then_some(()));
+    host::until("the daemon to sleep", || daemon.sleeps().then_some(()));
     assert!(daemon.wakeups() > before);
-}
-
-/// Whether all threads of a process sleep.
-fn sleeps(pid: i32) -> bool {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    tasks.map(|task| state(&task.unwrap().path())).all(|state| state == Some('S'))
-}
-
-fn state(task: &Path) -> Option<char> {
-    let stat = std::fs::read_to_string(task.join("stat")).ok()?;
-    stat.rsplit(") ").next()?.chars().next()
 }

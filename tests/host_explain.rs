@@ -151,6 +151,9 @@ fn a_kill_for_a_stuck_direct_reclaim_is_explained() {
             "psi_partial_stall_ms=3",
             "direct_reclaim_threshold_ms=1",
             "thrashing_limit=10000",
+            // Where memory is below a watermark, other rules come to the victim first.
+            "lowmem_min_oom_score=1001",
+            "swap_free_low_percentage=0",
             "debug=true",
         ]
         .map(|tunable| format!("--set={tunable}")),

@@ -28,13 +28,15 @@ const UNDER_LIMIT: &[&str] = &["prlimit", "--nofile=64:64"];
 const DRY: &[&str] = &["--dry-run"];
 const APP_UID: i32 = UID.cast_signed();
 
-/// How many of the daemon's descriptors are pidfds.
+/// How many of the daemon's descriptors are pidfds, once it is at rest.
 fn pidfds(daemon: &Daemon) -> usize {
-    let fds = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
     let is_pidfd = |path: &Path| {
         fs::read_link(path).is_ok_and(|target| target.to_string_lossy().contains("pidfd"))
     };
-    fds.filter(|fd| is_pidfd(&fd.as_ref().unwrap().path())).count()
+    daemon.at_rest(|daemon| {
+        let fds = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+        fds.filter(|fd| is_pidfd(&fd.as_ref().unwrap().path())).count()
+    })
 }
 
 /// The CPU time of the daemon's loop.

@@ -44,7 +44,8 @@ fn register(client: &mut Client, apps: &[(&App, i32)]) {
 #[test]
 fn under_pressure_apps_die_one_by_one_from_the_highest_adj_down_and_each_death_is_proven() {
     let Some(mut pressure) = Pressure::prepare("kill order") else { return };
-    let daemon = daemon_on(&pressure, &[]);
+    // A victim that gets no CPU takes its time.
+    let daemon = daemon_on(&pressure, &["--set=kill_timeout_ms=30000"]);
     let mut client = daemon.client();
     client.subscribe(Event::Kill).unwrap();
     // Registered in another order than that of their deaths.
@@ -253,7 +254,6 @@ fn statistics_come_before_the_kill_notice_and_only_to_whom_asked() {
 fn a_victim_that_cannot_die_costs_one_timeout_and_then_the_next_one_dies() {
     let Some(mut pressure) = Pressure::prepare("held victim") else { return };
     // More than two pressure windows, so that a daemon that does not wait is seen.
-    let timeout = Duration::from_millis(5000);
     let daemon = daemon_on(&pressure, &["--set=kill_timeout_ms=5000"]);
     let mut client = daemon.client();
     client.subscribe(Event::Kill).unwrap();
@@ -267,11 +267,8 @@ fn a_victim_that_cannot_die_costs_one_timeout_and_then_the_next_one_dies() {
 
     pressure.rise();
     let KillEvent::Killed(first) = client.next_event().unwrap() else { panic!() };
-    let at = Instant::now();
     assert_eq!(first.pid, held.pid());
     let KillEvent::Killed(second) = client.next_event().unwrap() else { panic!() };
-    // The packet of the first may have been read a little late.
-    assert!(at.elapsed() > timeout - Duration::from_millis(500), "after {:?}", at.elapsed());
     assert_eq!(second.pid, next.pid());
     assert_eq!(next.ended_by(), Some(SIGKILL));
     // What process_mrelease has made of its memory is known.
@@ -281,6 +278,8 @@ fn a_victim_that_cannot_die_costs_one_timeout_and_then_the_next_one_dies() {
     daemon.log.wait_for(1, "a kill is due");
     assert!(held.is_alive());
     assert_eq!(client.kill_count(KillCount::Total).unwrap(), 2);
+    let [first, second] = daemon.signalled()[..] else { panic!() };
+    assert!(second.millis_since(first) >= 5000, "{first:?}, {second:?}");
     pressure.fall();
     tracer.release();
     assert_eq!(held.ended_by(), Some(SIGKILL));
@@ -405,7 +404,7 @@ fn from_the_first_kill_on_the_daemon_waits_for_no_page() {
     let records: Vec<_> = apps.iter().map(|app| app.at(900)).collect();
     client.register_all(&records).unwrap();
     client.kill_count(KillCount::Total).unwrap();
-    let mut faults = vec![daemon.page_faults()];
+    let mut faults = vec![daemon.at_rest(Daemon::page_faults)];
     let level = Target { minfree: Pages(i64::from(i32::MAX)), adj: records[0].adj };
     client.set_targets(&Targets::new(&[level]).unwrap()).unwrap();
     let mut killed = 0;

@@ -68,6 +68,14 @@ fn waiting(arguments: &[&str], held: usize) -> Child {
     child
 }
 
+/// Returns once a child has exited, which is not reaped thereby.
+fn await_exit(child: &Child) {
+    host::until("it to exit", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+        status.contains("State:\tZ").then_some(())
+    });
+}
+
 #[test]
 fn what_is_no_process_id_is_named_and_ends_with_2() {
     for arguments in [&["wait", "-1"][..], &["wait", "zygote"], &["wait", "0"], &["wait"]] {
@@ -142,6 +150,7 @@ fn one_that_has_exited_is_told_of_although_the_time_is_up_for_another() {
     let app = Sleeper::start();
     // Nobody reaps it, and that it ended with 0 is not told before.
     let mut child = Command::new("cat").stdin(Stdio::null()).spawn().unwrap();
+    await_exit(&child);
     let pid = child.id().to_string();
     let (code, out, _) = run(&["wait", "--json", "--timeout", "0.2", &pid, &app.pid()]);
     child.wait().unwrap();
@@ -216,10 +225,7 @@ fn one_that_its_parent_reaps_late_is_waited_for() {
     let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let lmkctl = waiting(&["--json", &child.id().to_string()], 1);
     drop(child.stdin.take());
-    host::until("it to exit", || {
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
-        status.contains("State:\tZ").then_some(())
-    });
+    await_exit(&child);
     child.wait().unwrap();
     let (code, out, _) = ended(lmkctl.wait_with_output().unwrap());
     assert_eq!(code, 0);
@@ -257,7 +263,9 @@ fn of(daemon: &Daemon) -> String {
 /// A daemon that watches a group of its own, where this user may make one.
 fn pressed(test: &str) -> Option<(Pressure, Daemon)> {
     let pressure = Pressure::prepare(test)?;
-    let args = pressure.args();
+    let mut args = pressure.args();
+    // A victim that gets no CPU takes its time.
+    args.push("--set=kill_timeout_ms=30000".to_owned());
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let daemon = Daemon::start(&args);
     Some((pressure, daemon))

@@ -27,7 +27,6 @@ use lmkd::recorder::Replayer;
 use lmkd::recorder::Step;
 use rustix::process::Signal;
 use std::path::Path;
-use std::time::Duration;
 
 fn operator(daemon: &Daemon) -> Client {
     Client::connect(&path_beside(&daemon.socket)).unwrap()
@@ -118,13 +117,12 @@ fn an_operator_is_told_the_state_of_the_daemon() {
     assert!(signals.watermarks.high > lmkd::units::Pages::ZERO);
     assert!(status.rss.get() > 100);
     assert_eq!(status.ring.size, 512 * 1024);
-    // Asked again and again, by several at once, the history stays as it is.
-    let records = status.ring.records;
+    // Those who ask leave the history as it is. What is new in it now and then is of looks, as the
+    // machine's kswapd may cause them at any time.
     let mut other = self::operator(&daemon);
-    for _ in 0..3 {
-        assert_eq!(operator.status().unwrap().1.ring.records, records);
-        assert_eq!(other.status().unwrap().1.ring.records, records);
-    }
+    let records = |asking: &mut Client| asking.status().unwrap().1.ring.records;
+    let same = (0..20).any(|_| records(&mut operator) == records(&mut other));
+    assert!(same, "each status makes records");
     assert!(app.is_alive());
 }
 
@@ -147,18 +145,21 @@ fn who_is_next_is_found_out_by_another_thread_than_the_loop() {
         client.kill_count(KillCount::Total).unwrap();
         // What a registration leaves to be done is done by then.
         operator.status().unwrap();
-        let before = reads_of_the_loop(&daemon)?;
-        for _ in 0..4 {
+        // The machine's kswapd may cause looks, which read as well. The least is that of a status alone.
+        let mut least = u64::MAX;
+        for _ in 0..20 {
+            let before = reads_of_the_loop(&daemon)?;
             let next = operator.status().unwrap().1.next;
             assert_eq!(next.len(), count.min(16));
+            least = least.min(reads_of_the_loop(&daemon)? - before);
         }
-        Some(reads_of_the_loop(&daemon)? - before)
+        Some(least)
     };
     let (Some(few), Some(many)) = (reads(1), reads(30)) else {
         host::skip("reads of the loop", "this kernel does not count them");
         return;
     };
-    assert!(few > 0 && many < few + 16, "{few} reads with one registered, {many} with 30");
+    assert!(few > 0 && many < few + 4, "{few} reads with one registered, {many} with 30");
 }
 
 #[test]
@@ -231,15 +232,17 @@ fn one_who_follows_gets_records_as_they_are_made() {
     let mut client = daemon.client();
     client.register_all(&[app.at(700)]).unwrap();
     client.register_all(&[app.at(800)]).unwrap();
-    let mut next = || operator.next(Some(PATIENCE)).unwrap().unwrap().record;
-    let Record::Change(change) = next() else { panic!() };
-    assert!(matches!(*change, Change::Added(p) if p.pid == app.pid() && p.adj.get() == 700));
-    let Record::Change(change) = next() else { panic!() };
-    assert!(matches!(*change, Change::Moved(p) if p.adj.get() == 800));
+    // Looks that the machine's kswapd causes may come in between.
+    let mut next = || loop {
+        if let Record::Change(change) = operator.next(Some(PATIENCE)).unwrap().unwrap().record {
+            return *change;
+        }
+    };
+    assert!(matches!(next(), Change::Added(p) if p.pid == app.pid() && p.adj.get() == 700));
+    assert!(matches!(next(), Change::Moved(p) if p.adj.get() == 800));
     let pid = app.pid();
     drop(app);
-    let Record::Change(change) = next() else { panic!() };
-    assert_eq!(*change, Change::Removed { pid, why: Removal::Exited });
+    assert_eq!(next(), Change::Removed { pid, why: Removal::Exited });
 }
 
 #[test]
@@ -311,7 +314,8 @@ fn a_client_that_never_reads_keeps_nobody_waiting() {
     let mut late = deaf.pop().unwrap();
     let mut lost = 0;
     let mut last = 0;
-    while let Ok(Some(entry)) = late.next(Some(Duration::from_millis(500))) {
+    while last < 20_000 {
+        let entry = late.next(Some(PATIENCE)).unwrap().unwrap();
         match entry.record {
             Record::Lost(missing) => lost += missing.records,
             _ => {
@@ -321,7 +325,6 @@ fn a_client_that_never_reads_keeps_nobody_waiting() {
         }
     }
     assert!(lost > 0);
-    assert!(last >= 20_000, "{last}");
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn a_refused_registration_leaves_oom_score_adj_alone() {
         let after = adj_of(pid);
         assert_eq!(after, before, "process {pid}");
     }
-    assert!(!daemon.log.with("is not registered").is_empty());
+    daemon.log.wait_for(1, "is not registered");
 }
 
 #[test]

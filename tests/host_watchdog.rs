@@ -203,7 +203,6 @@ fn a_stuck_handler_costs_one_victim_each_two_seconds_and_clients_are_told_afterw
     let answer = std::thread::spawn(move || asking.update_props());
     let after = first.killed_after(start);
     assert!(after >= Duration::from_secs(2), "{after:?}");
-    assert!(after < Duration::from_millis(3500), "{after:?}");
     assert!(second.is_alive());
     let after = second.killed_after(start);
     daemon.release();
@@ -229,7 +228,10 @@ fn a_stuck_handler_costs_one_victim_each_two_seconds_and_clients_are_told_afterw
     }
 
     let said = daemon.end_having_said(&format!("Kill 'sleep' ({})", second.pid()));
-    assert_eq!(said.matches("lmkd watchdog timed out").count(), 2, "{said}");
+    // By the watchdog's own clock: the test may have heard of the deaths late.
+    let ran = said.split("lmkd watchdog timed out: one handler has been running for ").skip(1);
+    let ran: Vec<u32> = ran.map(|rest| rest.split("ms").next().unwrap().parse().unwrap()).collect();
+    assert!(matches!(ran[..], [2000..3500, second] if second >= 4000), "{ran:?}");
     // Where it is stuck.
     assert_eq!(said.matches("ms; the loop is in state S, system call ").count(), 2, "{said}");
     for app in [&first, &second] {

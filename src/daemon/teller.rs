@@ -48,13 +48,19 @@ impl fmt::Display for Stuck {
 /// Starts the thread. It ends with the sender.
 pub(super) fn start(event_log: EventLog, page: PageSize) -> std::io::Result<SyncSender<News>> {
     let (sender, news) = mpsc::sync_channel(WAITING);
+    // Held from the start: once the daemon serves, its descriptors are all there.
+    let trace = TraceMarker::open().ok();
     let builder = std::thread::Builder::new().name("lmkd_teller".to_owned());
-    builder.stack_size(64 * 1024).spawn(move || tell(&news, event_log, page))?;
+    builder.stack_size(64 * 1024).spawn(move || tell(&news, event_log, trace.as_ref(), page))?;
     Ok(sender)
 }
 
-fn tell(news: &Receiver<News>, mut event_log: EventLog, page: PageSize) {
-    let trace = TraceMarker::open().ok();
+fn tell(
+    news: &Receiver<News>,
+    mut event_log: EventLog,
+    trace: Option<&TraceMarker>,
+    page: PageSize,
+) {
     while let Ok(news) = news.recv() {
         match news {
             News::Stuck(Stuck { ran_ms, .. }) => {
@@ -65,7 +71,7 @@ fn tell(news: &Receiver<News>, mut event_log: EventLog, page: PageSize) {
             }
             News::Killed(victim, why) => {
                 log::info!("{}", report::KillLine { victim: &victim, why: &why });
-                if let Some(trace) = &trace {
+                if let Some(trace) = trace {
                     trace.kill(victim.pid, None, victim.adj, OomScoreAdj::FOREGROUND, 0);
                 }
                 record(&victim, &mut event_log, page);

@@ -3,7 +3,11 @@
 use super::own_dir;
 use super::wire::Raw;
 use super::PATIENCE;
+use lmkd::clock::MonoTime;
 use lmkd::control::client::Client;
+use lmkd::recorder::client::Client as Operator;
+use lmkd::recorder::wire::path_beside;
+use lmkd::recorder::Record;
 use rustix::process::kill_process;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -130,18 +134,35 @@ impl Daemon {
     /// Stops it, does something that it shall meet all at once, and lets it go on.
     pub fn while_stopped<T>(&self, act: impl FnOnce() -> T) -> T {
         self.signal(Signal::STOP);
-        super::until("the daemon to stop", || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
-            stat.rsplit(") ").next()?.starts_with('T').then_some(())
-        });
+        let process = PathBuf::from(format!("/proc/{}", self.pid()));
+        super::until("the daemon to stop", || (state(&process) == Some('T')).then_some(()));
         let result = act();
         self.signal(Signal::CONT);
         result
     }
 
-    /// Open descriptors.
+    /// Looks at it while none of its threads runs. An answer is sent before the loop prepares the next
+    /// victims, and another thread reads their names after that: what is counted on the way is not what
+    /// stays. The loop's own sleep would not tell that this is over, as it may wait for a lock whose
+    /// holder gets no CPU. Reclaim may wake it while this looks: then the count of its wake-ups has grown.
+    pub fn at_rest<T>(&self, look: impl Fn(&Self) -> T) -> T {
+        super::until("the daemon to be at rest", || {
+            let before = self.wakeups();
+            let seen = self.sleeps().then(|| look(self))?;
+            (self.sleeps() && self.wakeups() == before).then_some(seen)
+        })
+    }
+
+    /// Whether all its threads sleep.
+    pub fn sleeps(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks.flatten().all(|task| state(&task.path()) == Some('S'))
+    }
+
+    /// Open descriptors, once it is at rest.
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+        let fds = |daemon: &Self| std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()));
+        self.at_rest(|daemon| fds(daemon).unwrap().count())
     }
 
     /// Whether it holds this file open.
@@ -174,11 +195,11 @@ impl Daemon {
                 status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
             counts.map(|(_, count)| count.trim().parse::<u64>().unwrap()).sum()
         };
-        tasks
-            .map(|task| {
-                count(std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
-            })
-            .sum()
+        // A thread may end while this looks.
+        let statuses = tasks
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+        statuses.map(count).sum()
     }
 
     /// Minor and major page faults.
@@ -187,6 +208,18 @@ impl Daemon {
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
         // From the state on, the third field of proc_pid_stat(5).
         (fields[10 - 3].parse().unwrap(), fields[12 - 3].parse().unwrap())
+    }
+
+    /// When it has sent its signals, by its flight recorder. Its clients hear of a kill before that is
+    /// written, and by its next answer it is.
+    pub fn signalled(&self) -> Vec<MonoTime> {
+        let mut operator = Operator::connect(&path_beside(&self.socket)).unwrap();
+        let records = operator.dump().unwrap().into_iter().map(|entry| entry.record);
+        let signalled = records.filter_map(|record| match record {
+            Record::Kill(kill) => Some(kill.moments.signalled),
+            _ => None,
+        });
+        signalled.collect()
     }
 
     pub fn is_alive(&mut self) -> bool {
@@ -209,6 +242,12 @@ impl Drop for Daemon {
             println!("--- the daemon said:\n{}", self.log.lines().join("\n"));
         }
     }
+}
+
+/// The state of a process or thread with this directory in /proc.
+fn state(dir: &std::path::Path) -> Option<char> {
+    let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
 }
 
 fn spawn(launcher: &[&str], socket: &std::path::Path, args: &[&str]) -> (Child, Log) {
