@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
 
     /// Waits for the consequences: each process that got a SIGKILL is dead and a subscriber was told, and no other
     /// follows. What does not come in time is the judge's concern.
-    fn settle(&self) -> Result<()> {
+    pub fn settle(&self) -> Result<()> {
         let start = std::time::Instant::now();
         while start.elapsed() < SETTLE_LIMIT && !self.is_settled(&self.remote.since(self.mark)) {
             interrupt::check()?;

@@ -154,9 +154,8 @@ fn not_helped(run: &mut Run<'_>) -> Result<()> {
     run.connect()?;
     // Only a task in a real-time class gets memory below the min watermark, a quarter of it, without reclaiming some.
     run.spawn(json!({"name": "hog", "mib": 0, "role": "grow", "sched": "fifo"}))?;
-    for adj in [900, 800] {
-        run.app(&format!("app-{adj}"), adj, 40)?;
-    }
+    let next = run.app("app-900", 900, 40)?;
+    run.app("app-800", 800, 40)?;
     let special = run.app("special", 950, 1)?;
     run.hold("special", special)?;
     run.device.shell("echo 3 >/proc/sys/vm/drop_caches")?;
@@ -166,6 +165,11 @@ fn not_helped(run: &mut Run<'_>) -> Result<()> {
         is(event, "sample").then(|| event["available_kb"].as_u64().unwrap_or(0) / 1024)
     })?;
     run.press(available + RESERVE_KB / 1024 * 5 / 8, 60, 0)?;
+    // The first is waited for longer than a device has to be quiet for.
+    run.remote.wait("the kill after it", run.mark, Duration::from_secs(20), |event| {
+        ((is(event, "told") || is(event, "death")) && event["pid"] == next).then_some(())
+    })?;
+    run.settle()?;
     let victims = run.victims();
     run.check("the held one was first", victims.first().is_some_and(|name| name == "special"), "");
     seen(run, &[0])?;
