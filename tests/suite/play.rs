@@ -26,10 +26,13 @@ use anyhow::Result;
 use serde_json::json;
 use serde_json::Value;
 use std::time::Duration;
+use std::time::Instant;
 
 const ACTOR: &str = "/data/local/tmp/actor";
 const LMKCTL: &str = "/data/local/tmp/lmkctl";
 const RECORDING: &str = "/data/local/tmp/suite.rec";
+/// The kernel's record of a kill is no later than that.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(5);
 /// Size of the file that stands for the code of apps: more than most scenarios keep in use.
 const CACHE_MIB: u32 = 1024;
 
@@ -223,7 +226,7 @@ fn one(
     let before = pid.map(|pid| look(&mut remote, pid)).transpose()?;
     let oom_before = oom_kills(device)?;
     let refused_before = refusals(device)?;
-    let logged = LogMark::new(device)?;
+    let (logged, recorded) = (LogMark::lines(device)?, LogMark::records(device)?);
     let mut run = Run::new(device, &mut remote, guard, pid.unwrap_or(0), *cache_mib)?;
     let done = (scenario.script)(&mut run);
     let events = run.collect()?;
@@ -244,14 +247,19 @@ fn one(
         let detail = answer.as_ref().map_or_else(|error| format!("{error:#}"), |_| String::new());
         checks.push(Check { name: "the daemon answers", ok: answer.is_ok(), detail });
     }
-    let lines = if guard == Guard::Lmkd { logged.since(device)? } else { Vec::new() };
+    let (lines, records) = match guard {
+        Guard::Lmkd => (logged.since(device)?, recorded.since(device)?),
+        Guard::Earlyoom | Guard::Nobody => (Vec::new(), Vec::new()),
+    };
+    let all = kernels_word(&remote, &lines, &records);
     let mut refusals = refusals(device)?;
     refusals.retain(|line| !refused_before.contains(line));
     refusals.extend(lines.iter().filter(|line| is_refusal(line)).cloned());
     let evidence = Evidence {
         events: &events,
+        all: &all,
         log: &lines,
-        records: &if guard == Guard::Lmkd { records(device)? } else { Vec::new() },
+        records: &records,
         actor: remote.pid(),
         before,
         after: if guard == Guard::Lmkd { after.map(|after| costs(after, spent)) } else { spent },
@@ -321,10 +329,15 @@ fn guard_pid(
     }
 }
 
-/// The kill records in the device's event log, with those of earlier scenarios.
-fn records(device: &Device) -> Result<Vec<String>> {
-    let text = device.shell("logcat -d -b events -s killinfo")?;
-    Ok(text.lines().map(str::to_owned).collect())
+/// All that the actor has told so far, with the kernel's word on each kill that the daemon has told of: it may come later.
+fn kernels_word(remote: &Remote, lines: &[String], records: &[String]) -> Vec<Value> {
+    let start = Instant::now();
+    for pid in judge::claimed(&remote.since(0), lines, records) {
+        let signal = |event: &Value| (is(event, "sigkill") && event["pid"] == pid).then_some(());
+        // What does not come is the judge's concern.
+        let _ = remote.wait("a signal", 0, SIGNAL_LIMIT.saturating_sub(start.elapsed()), signal);
+    }
+    remote.since(0)
 }
 
 /// Ends all that is on stage, waits until the daemon has noticed, and looks at it.

@@ -103,15 +103,14 @@ fn records(run: &Run<'_>) -> Result<Vec<(i64, i64)>> {
         .filter(|event| is(event, "app"))
         .filter_map(|event| event["pid"].as_i64())
         .collect();
-    let text = run.device.shell("logcat -d -b events -s killinfo")?;
     let mut reasons = Vec::new();
-    for line in text.lines() {
+    for line in run.own_records()? {
         let Some((_, list)) = line.split_once("killinfo") else { continue };
         let list = list.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
         let (list, _) = list.with_context(|| format!("no list in {line:?}"))?;
         let values: Vec<&str> = list.split(',').collect();
         let pid: i64 = values[0].parse().context("pid")?;
-        // Another daemon's record of an earlier kill may be of another length.
+        // The device may have others to kill.
         if ours.contains(&pid) {
             anyhow::ensure!(values.len() == 38, "{} values in {line:?}", values.len());
             reasons.push((pid, values[5].parse().context("reason")?));
