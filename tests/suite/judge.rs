@@ -44,6 +44,8 @@ pub struct Evidence<'a> {
     pub restarts_daemon: bool,
     /// The daemon right after the script had it start anew.
     pub restarted: Option<Look>,
+    /// It could not be looked at after the scenario, but nothing says that it is gone.
+    pub unseen: bool,
     /// The same process after the run's first scenario.
     pub first: Option<Look>,
     /// The device has a system_server of its own, whose apps register with the daemon, too.
@@ -188,7 +190,7 @@ pub fn judge(story: &mut Story, evidence: &Evidence<'_>) {
     if !evidence.restarts_daemon {
         checks.extend(record::has_as_many_kills(evidence));
     }
-    if evidence.restarted.is_some() || !evidence.restarts_daemon {
+    if !evidence.unseen && (evidence.restarted.is_some() || !evidence.restarts_daemon) {
         checks.extend(cost::daemon_as_before(evidence));
     }
     story.checks.append(&mut checks);

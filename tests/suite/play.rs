@@ -100,13 +100,15 @@ pub fn all(device: &Device, args: &Args, guard: Guard, before: &State) -> Result
     let (mut passed, mut failure, mut first) = (true, None, None);
     let mut latencies = Latencies::default();
     for scenario in args.scenarios() {
-        if let Some((condition, what)) = scenario.needs {
-            if !device.holds(condition) {
+        let played = match lacks(device, &scenario) {
+            Ok(Some(what)) => {
                 println!("skip {}: needs {what}", scenario.name);
                 continue;
             }
-        }
-        let story = match one(device, args, guard, &scenario, &cache, before, &mut first) {
+            Ok(None) => one(device, args, guard, &scenario, &cache, before, &mut first),
+            Err(error) => Err(error),
+        };
+        let story = match played {
             Ok(story) => story,
             Err(error) => {
                 passed = false;
@@ -146,6 +148,12 @@ pub fn all(device: &Device, args: &Args, guard: Guard, before: &State) -> Result
         Some(error) => Err(error),
         None => Ok(passed),
     }
+}
+
+/// What the device does not have that the scenario needs.
+fn lacks(device: &Device, scenario: &Scenario) -> Result<Option<&'static str>> {
+    let Some((condition, what)) = scenario.needs else { return Ok(None) };
+    Ok((!device.fulfils(condition)?).then_some(what))
 }
 
 /// The first word of a scenario's line. Of other guards only the figures count: they have nothing to pass.
@@ -231,11 +239,11 @@ fn one(
     let done = (scenario.script)(&mut run);
     let events = run.collect()?;
     let Run { mut checks, notes, pid, restarted, .. } = run;
-    let script = done.as_ref().map_or_else(|error| format!("{error:#}"), |()| String::new());
-    checks.insert(0, Check { name: "the script ran to its end", ok: done.is_ok(), detail: script });
+    let name = "the script ran to its end";
+    checks.insert(0, Check { name, ok: done.is_ok(), detail: why(&done) });
     // Before the stage is cleared, so that what it costs the daemon is not counted.
     let spent = (pid > 0).then(|| look(&mut remote, pid).ok()).flatten();
-    let (after, answer) = clear(&mut remote, guard, pid);
+    let Cleared { stage, answer, after } = clear(&mut remote, guard, pid);
     if guard == Guard::Lmkd {
         let traced = hello["trace"].as_str().unwrap_or("no hello");
         // Else there are no signals to judge.
@@ -244,8 +252,15 @@ fn one(
             ok: traced == "yes",
             detail: traced.to_owned(),
         });
-        let detail = answer.as_ref().map_or_else(|error| format!("{error:#}"), |_| String::new());
-        checks.push(Check { name: "the daemon answers", ok: answer.is_ok(), detail });
+        let name = "the stage could be cleared";
+        checks.push(Check { name, ok: stage.is_ok(), detail: why(&stage) });
+        if stage.is_ok() {
+            checks.push(Check {
+                name: "the daemon answers",
+                ok: answer.is_ok(),
+                detail: why(&answer),
+            });
+        }
     }
     let (lines, records) = match guard {
         Guard::Lmkd => (logged.since(device)?, recorded.since(device)?),
@@ -267,6 +282,7 @@ fn one(
         refusals: &refusals,
         restarts_daemon: scenario.restarts_daemon,
         restarted,
+        unseen: guard == Guard::Lmkd && after.is_none() && may_run_on(device, pid),
         first: first.filter(|first| first.pid == pid),
         framework: hello["framework"] == true,
     };
@@ -340,23 +356,42 @@ fn kernels_word(remote: &Remote, lines: &[String], records: &[String]) -> Vec<Va
     remote.since(0)
 }
 
+/// Why something is not so; empty if it is.
+fn why<T>(what: &Result<T>) -> String {
+    what.as_ref().map_or_else(|error| format!("{error:#}"), |_| String::new())
+}
+
+/// A stage after a scenario.
+struct Cleared {
+    /// All that was on it has ended.
+    stage: Result<()>,
+    /// The daemon's, if the stage is empty.
+    answer: Result<()>,
+    /// The daemon.
+    after: Option<Look>,
+}
+
 /// Ends all that is on stage, waits until the daemon has noticed, and looks at it.
-///
-/// The second is whether it answers.
-fn clear(remote: &mut Remote, guard: Guard, pid: u32) -> (Option<Look>, Result<Value>) {
-    if let Err(error) = remote.empty_stage() {
-        return (None, Err(error));
-    }
+fn clear(remote: &mut Remote, guard: Guard, pid: u32) -> Cleared {
+    let mut cleared = Cleared { stage: remote.empty_stage(), answer: Ok(()), after: None };
     if guard != Guard::Lmkd {
-        return (None, Ok(Value::Null));
+        return cleared;
     }
-    // After the answer all earlier events of the daemon's loop have been served.
-    let answer = remote.order(json!({"do": "count"}));
-    if remote.order(json!({"do": "disconnect"})).is_err() {
-        return (None, answer);
+    if cleared.stage.is_ok() {
+        // After the answer all earlier events of the daemon's loop have been served.
+        cleared.answer = remote.order(json!({"do": "count"})).map(drop);
+        cleared.stage = remote.order(json!({"do": "disconnect"})).map(drop);
+        std::thread::sleep(Duration::from_millis(300));
     }
-    std::thread::sleep(Duration::from_millis(300));
-    (look(remote, pid).ok(), answer)
+    cleared.after = look(remote, pid).ok();
+    cleared
+}
+
+/// Whether a daemon that could not be looked at is still the one that init has started: adb may have broken, which is not
+/// the daemon's. True also if init cannot be asked.
+fn may_run_on(device: &Device, pid: u32) -> bool {
+    let known = device.property("init.svc_debug_pid.lmkd");
+    known.map_or(true, |known| known == pid.to_string())
 }
 
 /// What SELinux has refused the daemon so far.

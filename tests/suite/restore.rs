@@ -76,7 +76,7 @@ impl Restoration {
                 device.pull(path, &self.journal.copy_of(path))?;
                 let mode = device.shell(&format!("stat -c %a {path}"))?.trim().to_owned();
                 let label = || device.shell(&format!("ls -dZ {path} | cut -d' ' -f1"));
-                let label = install::has_selinux(device).then(label).transpose()?;
+                let label = install::has_selinux(device)?.then(label).transpose()?;
                 Some(Saved { sum, mode, label: label.map(|label| label.trim().to_owned()) })
             }
         };

@@ -80,6 +80,7 @@ fn verdict_of(
         refusals: &[],
         restarts_daemon: false,
         restarted: None,
+        unseen: false,
         first: None,
         framework: false,
     };
@@ -189,6 +190,7 @@ fn costs(
         refusals: &[],
         restarts_daemon: restarted.is_some(),
         restarted,
+        unseen: false,
         first,
         framework,
     };
@@ -227,6 +229,35 @@ fn a_daemon_that_keeps_something_or_waits_for_a_page_is_noticed() {
 }
 
 #[test]
+fn a_daemon_that_adb_cannot_look_at_is_not_gone() {
+    let look = Look { pid: 5, ..Look::default() };
+    let checks = |unseen| {
+        let evidence = Evidence {
+            events: &events(&[]),
+            all: &[],
+            log: &[],
+            records: &[],
+            actor: 4,
+            before: Some(look),
+            after: None,
+            oom_kills: (0, 0),
+            refusals: &[],
+            restarts_daemon: false,
+            restarted: None,
+            unseen,
+            first: None,
+            framework: false,
+        };
+        let mut story = Story::default();
+        judge(&mut story, &evidence);
+        let failed = story.checks.into_iter().filter(|check| !check.ok);
+        failed.map(|check| check.name).collect::<Vec<_>>()
+    };
+    assert_eq!(checks(false), ["the daemon is the process it was"]);
+    assert_eq!(checks(true), [""; 0]);
+}
+
+#[test]
 fn a_guards_sigterm_is_a_kill_and_the_sigkill_after_it_no_other() {
     let signal = |us: u64, kind: &str, by: u32| json!({"us": us, "event": kind, "pid": 10, "by": "x", "by_tid": by, "kernel": false});
     let kills = |more: &[Value]| {
@@ -243,6 +274,7 @@ fn a_guards_sigterm_is_a_kill_and_the_sigkill_after_it_no_other() {
             refusals: &[],
             restarts_daemon: false,
             restarted: None,
+            unseen: false,
             first: None,
             framework: false,
         };
