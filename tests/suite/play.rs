@@ -17,6 +17,11 @@ use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
 use crate::state::State;
+use crate::state::ACTOR;
+use crate::state::CACHE;
+use crate::state::FOLDER;
+use crate::state::LMKCTL;
+use crate::state::RECORDING;
 use crate::state::SWAPS;
 use crate::story::Check;
 use crate::story::Device as Machine;
@@ -28,9 +33,6 @@ use serde_json::Value;
 use std::time::Duration;
 use std::time::Instant;
 
-const ACTOR: &str = "/data/local/tmp/actor";
-const LMKCTL: &str = "/data/local/tmp/lmkctl";
-const RECORDING: &str = "/data/local/tmp/suite.rec";
 /// The kernel's record of a kill is no later than that.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(5);
 /// Size of the file that stands for the code of apps: more than most scenarios keep in use.
@@ -47,11 +49,11 @@ fn oom_kills(device: &Device) -> Result<u64> {
 /// On a device that lives in memory, a disk; else a file of our own, written anew if an earlier run left it short.
 fn cache_file(device: &Device) -> Result<(String, u64)> {
     let script = format!(
-        "case $(stat -f -c %T /data/local/tmp) in
+        "case $(stat -f -c %T {FOLDER}) in
         *tmpfs* | *ramfs* | *rootfs* | UNKNOWN*) for disk in /dev/vd? /dev/block/vd?; do
             [ ! -b $disk ] || {{ echo $disk $(($(cat /sys/class/block/${{disk##*/}}/size) / 2048)); break; }}
             done ;;
-        *) file=/data/local/tmp/suite.cache
+        *) file={CACHE}
             [ $(stat -c %s $file 2>/dev/null || echo 0) = $(({CACHE_MIB} * 1048576)) ] ||
                 dd if=/dev/zero of=$file bs=1048576 count={CACHE_MIB} 2>/dev/null ||
                 {{ rm -f $file; echo 'no room for the file' >&2; exit 1; }}
@@ -86,7 +88,8 @@ fn swap_script(swap: Swap, before: &State) -> String {
 
 /// Runs every scenario asked for; whether all passed.
 pub fn all(device: &Device, args: &Args, guard: Guard, before: &State) -> Result<bool> {
-    device.shell("mkdir -p /data/local/tmp")?;
+    // Apps, which are users of their own, start the actor and map the file.
+    device.shell(&format!("mkdir -p {FOLDER} && chmod 755 {FOLDER}"))?;
     device.push(&args.actor, ACTOR)?;
     device.shell(&format!("chmod 755 {ACTOR}"))?;
     if let Some(lmkctl) = &args.lmkctl {
