@@ -80,9 +80,11 @@ pub fn look(pid: u32) -> Result<Value> {
         (fields(format!("{folder}/stat"))?, fields(format!("{folder}/task/{pid}/stat"))?);
     let field = |of: &[u64], number: usize| of.get(number - 3).copied().unwrap_or(0);
     let ticks = field(&all, 14) + field(&all, 15);
-    let mut switches = 0;
+    let (mut switches, mut tids) = (0, Vec::new());
     for task in fs::read_dir(format!("{folder}/task"))? {
-        let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
+        let task = task?;
+        tids.extend(task.file_name().to_str().and_then(|tid| tid.parse::<u32>().ok()));
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
         switches += number(&status, "voluntary_ctxt_switches:").unwrap_or(0);
     }
     let (mut fds, mut own_fds) = (0_u32, 0_u32);
@@ -94,6 +96,8 @@ pub fn look(pid: u32) -> Result<Value> {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     Ok(json!({
         "pid": pid,
+        // What signals are told to be from.
+        "tids": tids,
         "exe": fs::read_link(format!("{folder}/exe")).unwrap_or_default(),
         "rss_kb": number(&status, "VmRSS:"),
         "fds": fds,

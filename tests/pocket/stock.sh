@@ -73,11 +73,11 @@ fails_if_it_cannot_put_all_back() {
     local before log=$logs/broken.log status
     before=$(device_state)
     replace --actor "$pocket_built/examples/actor" --only batch \
-        --then 'adb shell mkdir -p /data/local/tmp/suite.rec/kept' >"$log" 2>&1
+        --then 'adb shell mkdir -p /data/local/tmp/lmkd_suite/recording/kept' >"$log" 2>&1
     status=$?
     cat "$log"
-    pocket_adb shell rm -r /data/local/tmp/suite.rec
-    [ "$status" -eq 1 ] && grep -q '^pass batch' "$log" && grep -q '^broken: .*rm /data/local/tmp/suite.rec' "$log" &&
+    pocket_adb shell rm -r /data/local/tmp/lmkd_suite
+    [ "$status" -eq 1 ] && grep -q '^pass batch' "$log" && grep -q '^broken: .*rm /data/local/tmp/lmkd_suite/recording' "$log" &&
         as_before "$before"
 }
 
@@ -114,6 +114,17 @@ puts_it_back_when_interrupted() {
     as_before "$before"
 }
 
+# Whoever had it stopped finds it stopped.
+leaves_a_stopped_daemon_stopped() {
+    local before log=$logs/stopped.log
+    pocket_adb shell stop lmkd && until_true '[ "$(getprop init.svc.lmkd)" = stopped ]' || return 1
+    before=$(device_state)
+    replace --actor "$pocket_built/examples/actor" --only batch >"$log" 2>&1
+    cat "$log"
+    grep -q '^pass batch' "$log" && ! grep '^broken: ' "$log" && as_before "$before" && pocket_adb shell start lmkd &&
+        until_true '[ "$(getprop init.svc.lmkd)" = running ]'
+}
+
 puts_it_back_after_an_error() {
     local before
     before=$(device_state)
@@ -132,6 +143,7 @@ stock_checks() {
             check "suite: puts the stock daemon back" puts_the_stock_daemon_back
             check "suite: puts it back when it is interrupted" puts_it_back_when_interrupted
             check "suite: puts it back after an error" puts_it_back_after_an_error
+            check "suite: leaves a stopped daemon stopped" leaves_a_stopped_daemon_stopped
             check "suite: refuses a daemon that is not for this system" refuses_a_daemon_for_another_system
             check "suite: fails if it cannot put all back" fails_if_it_cannot_put_all_back
             check "suite: a run that was killed is undone by the next" undoes_a_run_that_was_killed

@@ -49,17 +49,24 @@ pocket_prepare "${files[@]}" || lacks "guest: the Debian packages of the device 
 
 # play NAME SUITE-OPTION...: boots a device and runs scenarios on it.
 play() {
-    local name=$1
+    # suite_results has a name of its own while it calls this.
+    local boot=$1
     shift
-    pocket_boot "$logs/$name.console" || { report fail "guest $POCKET_KERNEL: $name: no boot"; return; }
+    pocket_boot "$logs/$boot.console" || { report fail "guest $POCKET_KERNEL: $boot: no boot"; return; }
     suite_renew() {
+        keep_log "$boot.first"
         pocket_stop
-        pocket_boot "$logs/$name.again.console"
+        pocket_boot "$logs/$boot.again.console"
     }
     suite_results "guest $POCKET_KERNEL" --actor "$pocket_built/examples/actor" --lmkctl "$pocket_built/lmkctl" \
         --out "$logs" "$@"
-    pocket_adb shell 'logcat -d -b all; echo "-- dmesg"; dmesg | tail -n 40' >"$logs/$name.log" 2>&1
+    keep_log "$boot"
     pocket_stop
+}
+
+# keep_log NAME: what the device has to say of it all, if it answers.
+keep_log() {
+    timeout 30 adb shell 'logcat -d -b all; echo "-- dmesg"; dmesg | tail -n 40' >"$logs/$1.log" 2>&1 </dev/null
 }
 
 # What a scenario needs is there, or it is not selected.

@@ -86,6 +86,16 @@ impl Device {
         self.shell(script).is_ok()
     }
 
+    /// Whether a shell condition is fulfilled; an error if the device does not say.
+    pub fn fulfils(&self, condition: &str) -> Result<bool> {
+        let answer = self.shell(&format!("if {condition}; then echo yes; else echo no; fi"))?;
+        match answer.trim() {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            other => bail!("{condition}: the device says {other:?}"),
+        }
+    }
+
     /// Copies a file to the device.
     pub fn push(&self, from: &Path, to: &str) -> Result<()> {
         let from = from.to_str().context("path")?;

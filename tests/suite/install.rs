@@ -33,8 +33,8 @@ pub fn install(
     is_built_for(&device, daemon)?;
     let path = if replace { STOCK } else { BESIDE };
     remount(&device)?;
-    let known = replace || device.holds(&format!("test -e {RC}"));
-    let label = (!replace && has_selinux(&device)).then_some("u:object_r:lmkd_exec:s0");
+    let known = replace || device.fulfils(&format!("test -e {RC}"))?;
+    let label = (!replace && has_selinux(&device)?).then_some("u:object_r:lmkd_exec:s0");
     restoration.replace(daemon, path, "755", label)?;
     if !known {
         restoration.wants_reboot()?;
@@ -49,7 +49,7 @@ pub fn install(
 
 /// On Android a daemon that was built for another Linux would find neither properties nor logd.
 fn is_built_for(device: &Device, daemon: &Path) -> Result<()> {
-    if !device.holds(IS_ANDROID) {
+    if !device.fulfils(IS_ANDROID)? {
         return Ok(());
     }
     let name = daemon.display();
@@ -64,8 +64,8 @@ fn is_built_for(device: &Device, daemon: &Path) -> Result<()> {
 }
 
 /// Whether files have labels.
-pub fn has_selinux(device: &Device) -> bool {
-    device.holds("test -e /sys/fs/selinux/enforce")
+pub fn has_selinux(device: &Device) -> Result<bool> {
+    device.fulfils("test -e /sys/fs/selinux/enforce")
 }
 
 /// Makes /system writable. With verity on that takes a reboot, which `adb remount -R` does by itself, but does not

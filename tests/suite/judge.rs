@@ -4,6 +4,7 @@ mod cost;
 mod order;
 mod record;
 
+pub use record::claimed;
 pub use record::is_recorded;
 
 use crate::remote::is;
@@ -16,6 +17,7 @@ use crate::story::Kill;
 use crate::story::Sample;
 use crate::story::Story;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// The default of kill_timeout_ms, 100: after it, the next victim may be chosen. As in AOSP, the daemon takes seconds and
 /// the rest apart and rounds the rest towards 0, which can be one ms too many; another is for the two clocks.
@@ -24,6 +26,8 @@ pub const KILL_TIMEOUT_MS: f64 = 98.0;
 /// What surrounds the events.
 pub struct Evidence<'a> {
     pub events: &'a [Value],
+    /// All that the actor has told: also before the scenario, and while the stage was cleared.
+    pub all: &'a [Value],
     /// The daemon's log lines of this scenario.
     pub log: &'a [String],
     /// The actor's process, whose own kills do not count.
@@ -40,6 +44,8 @@ pub struct Evidence<'a> {
     pub restarts_daemon: bool,
     /// The daemon right after the script had it start anew.
     pub restarted: Option<Look>,
+    /// It could not be looked at after the scenario, but nothing says that it is gone.
+    pub unseen: bool,
     /// The same process after the run's first scenario.
     pub first: Option<Look>,
     /// The device has a system_server of its own, whose apps register with the daemon, too.
@@ -51,6 +57,7 @@ pub fn tell(story: &mut Story, evidence: &Evidence<'_>) {
     let events = evidence.events;
     let start = events.iter().filter_map(|event| event["us"].as_u64()).min().unwrap_or(0);
     let at = |us: u64| millis(us.saturating_sub(start));
+    let guards = guards(evidence.all);
     for event in events {
         let us = event["us"].as_u64().unwrap_or(start);
         let (ms, pid) = (at(us), number(event, "pid"));
@@ -90,8 +97,7 @@ pub fn tell(story: &mut Story, evidence: &Evidence<'_>) {
             kind @ ("sigkill" | "sigterm")
                 if event["kernel"] == false && event["by_tid"] != evidence.actor =>
             {
-                let looks = [evidence.before, evidence.restarted];
-                let guard = looks.iter().flatten().any(|look| event["by_tid"] == look.pid);
+                let guard = guards.contains(&number(event, "by_tid"));
                 // Of SIGTERMs only a guard's are kills, and a SIGKILL that follows one is no other.
                 let asked = story.kills.iter().any(|kill| kill.pid == pid && kill.asked);
                 if asked || (kind == "sigterm" && !guard) {
@@ -168,6 +174,7 @@ pub fn judge(story: &mut Story, evidence: &Evidence<'_>) {
     let mut checks = vec![
         record::is_whole(evidence.events),
         record::explains_every_death(evidence.events),
+        record::has_every_kill(evidence),
         order::most_expendable_first(story),
         order::one_at_a_time(story, evidence.events),
         every_victim_died(story),
@@ -180,7 +187,10 @@ pub fn judge(story: &mut Story, evidence: &Evidence<'_>) {
         none_refused(evidence.refusals),
         watchdog_slept(evidence.log),
     ];
-    if evidence.restarted.is_some() || !evidence.restarts_daemon {
+    if !evidence.restarts_daemon {
+        checks.extend(record::has_as_many_kills(evidence));
+    }
+    if !evidence.unseen && (evidence.restarted.is_some() || !evidence.restarts_daemon) {
         checks.extend(cost::daemon_as_before(evidence));
     }
     story.checks.append(&mut checks);
@@ -205,6 +215,13 @@ fn sample(ms: f64, event: &Value) -> Sample {
         some_us: event["some_us"].as_u64(),
         full_us: event["full_us"].as_u64(),
     }
+}
+
+/// The threads of all daemons that were looked at: a script may start several, one after the other.
+fn guards(all: &[Value]) -> BTreeSet<u64> {
+    let looks = all.iter().filter(|event| is(event, "done"));
+    let tids = looks.filter_map(|look| look["tids"].as_array()).flatten();
+    tids.filter_map(Value::as_u64).collect()
 }
 
 fn living(story: &mut Story, pid: u32) -> Option<&mut App> {
@@ -333,9 +350,9 @@ fn told_kb(evidence: &Evidence<'_>, pid: u32) -> (Option<[u64; 2]>, Option<[u64;
         let (rss, rest) = line.split_once(" to free ")?.1.split_once("kB rss, ")?;
         Some([number(rss)?, number(rest.split_once("kB swap")?.0)?])
     });
-    // The event `killinfo` has 38 values: the pid is the first, the sizes are the fifth and the thirtieth.
+    // The sizes are the fifth and the thirtieth.
     let record = evidence.records.iter().rev().find_map(|line| {
-        let values: Vec<&str> = line.split_once('[')?.1.split_once(']')?.0.split(',').collect();
+        let values = record::values(line)?;
         let is_it = values.len() == 38 && number(values[0]) == Some(u64::from(pid));
         is_it.then(|| Some([number(values[4])?, number(values[29])?]))?
     });

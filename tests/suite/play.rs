@@ -17,6 +17,11 @@ use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
 use crate::state::State;
+use crate::state::ACTOR;
+use crate::state::CACHE;
+use crate::state::FOLDER;
+use crate::state::LMKCTL;
+use crate::state::RECORDING;
 use crate::state::SWAPS;
 use crate::story::Check;
 use crate::story::Device as Machine;
@@ -26,10 +31,10 @@ use anyhow::Result;
 use serde_json::json;
 use serde_json::Value;
 use std::time::Duration;
+use std::time::Instant;
 
-const ACTOR: &str = "/data/local/tmp/actor";
-const LMKCTL: &str = "/data/local/tmp/lmkctl";
-const RECORDING: &str = "/data/local/tmp/suite.rec";
+/// The kernel's record of a kill is no later than that.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(5);
 /// Size of the file that stands for the code of apps: more than most scenarios keep in use.
 const CACHE_MIB: u32 = 1024;
 
@@ -44,11 +49,11 @@ fn oom_kills(device: &Device) -> Result<u64> {
 /// On a device that lives in memory, a disk; else a file of our own, written anew if an earlier run left it short.
 fn cache_file(device: &Device) -> Result<(String, u64)> {
     let script = format!(
-        "case $(stat -f -c %T /data/local/tmp) in
+        "case $(stat -f -c %T {FOLDER}) in
         *tmpfs* | *ramfs* | *rootfs* | UNKNOWN*) for disk in /dev/vd? /dev/block/vd?; do
             [ ! -b $disk ] || {{ echo $disk $(($(cat /sys/class/block/${{disk##*/}}/size) / 2048)); break; }}
             done ;;
-        *) file=/data/local/tmp/suite.cache
+        *) file={CACHE}
             [ $(stat -c %s $file 2>/dev/null || echo 0) = $(({CACHE_MIB} * 1048576)) ] ||
                 dd if=/dev/zero of=$file bs=1048576 count={CACHE_MIB} 2>/dev/null ||
                 {{ rm -f $file; echo 'no room for the file' >&2; exit 1; }}
@@ -83,7 +88,8 @@ fn swap_script(swap: Swap, before: &State) -> String {
 
 /// Runs every scenario asked for; whether all passed.
 pub fn all(device: &Device, args: &Args, guard: Guard, before: &State) -> Result<bool> {
-    device.shell("mkdir -p /data/local/tmp")?;
+    // Apps, which are users of their own, start the actor and map the file.
+    device.shell(&format!("mkdir -p {FOLDER} && chmod 755 {FOLDER}"))?;
     device.push(&args.actor, ACTOR)?;
     device.shell(&format!("chmod 755 {ACTOR}"))?;
     if let Some(lmkctl) = &args.lmkctl {
@@ -97,13 +103,15 @@ pub fn all(device: &Device, args: &Args, guard: Guard, before: &State) -> Result
     let (mut passed, mut failure, mut first) = (true, None, None);
     let mut latencies = Latencies::default();
     for scenario in args.scenarios() {
-        if let Some((condition, what)) = scenario.needs {
-            if !device.holds(condition) {
+        let played = match lacks(device, &scenario) {
+            Ok(Some(what)) => {
                 println!("skip {}: needs {what}", scenario.name);
                 continue;
             }
-        }
-        let story = match one(device, args, guard, &scenario, &cache, before, &mut first) {
+            Ok(None) => one(device, args, guard, &scenario, &cache, before, &mut first),
+            Err(error) => Err(error),
+        };
+        let story = match played {
             Ok(story) => story,
             Err(error) => {
                 passed = false;
@@ -143,6 +151,12 @@ pub fn all(device: &Device, args: &Args, guard: Guard, before: &State) -> Result
         Some(error) => Err(error),
         None => Ok(passed),
     }
+}
+
+/// What the device does not have that the scenario needs.
+fn lacks(device: &Device, scenario: &Scenario) -> Result<Option<&'static str>> {
+    let Some((condition, what)) = scenario.needs else { return Ok(None) };
+    Ok((!device.fulfils(condition)?).then_some(what))
 }
 
 /// The first word of a scenario's line. Of other guards only the figures count: they have nothing to pass.
@@ -223,16 +237,16 @@ fn one(
     let before = pid.map(|pid| look(&mut remote, pid)).transpose()?;
     let oom_before = oom_kills(device)?;
     let refused_before = refusals(device)?;
-    let logged = LogMark::new(device)?;
+    let (logged, recorded) = (LogMark::lines(device)?, LogMark::records(device)?);
     let mut run = Run::new(device, &mut remote, guard, pid.unwrap_or(0), *cache_mib)?;
     let done = (scenario.script)(&mut run);
     let events = run.collect()?;
     let Run { mut checks, notes, pid, restarted, .. } = run;
-    let script = done.as_ref().map_or_else(|error| format!("{error:#}"), |()| String::new());
-    checks.insert(0, Check { name: "the script ran to its end", ok: done.is_ok(), detail: script });
+    let name = "the script ran to its end";
+    checks.insert(0, Check { name, ok: done.is_ok(), detail: why(&done) });
     // Before the stage is cleared, so that what it costs the daemon is not counted.
     let spent = (pid > 0).then(|| look(&mut remote, pid).ok()).flatten();
-    let (after, answer) = clear(&mut remote, guard, pid);
+    let Cleared { stage, answer, after } = clear(&mut remote, guard, pid);
     if guard == Guard::Lmkd {
         let traced = hello["trace"].as_str().unwrap_or("no hello");
         // Else there are no signals to judge.
@@ -241,17 +255,29 @@ fn one(
             ok: traced == "yes",
             detail: traced.to_owned(),
         });
-        let detail = answer.as_ref().map_or_else(|error| format!("{error:#}"), |_| String::new());
-        checks.push(Check { name: "the daemon answers", ok: answer.is_ok(), detail });
+        let name = "the stage could be cleared";
+        checks.push(Check { name, ok: stage.is_ok(), detail: why(&stage) });
+        if stage.is_ok() {
+            checks.push(Check {
+                name: "the daemon answers",
+                ok: answer.is_ok(),
+                detail: why(&answer),
+            });
+        }
     }
-    let lines = if guard == Guard::Lmkd { logged.since(device)? } else { Vec::new() };
+    let (lines, records) = match guard {
+        Guard::Lmkd => (logged.since(device)?, recorded.since(device)?),
+        Guard::Earlyoom | Guard::Nobody => (Vec::new(), Vec::new()),
+    };
+    let all = kernels_word(&remote, &lines, &records);
     let mut refusals = refusals(device)?;
     refusals.retain(|line| !refused_before.contains(line));
     refusals.extend(lines.iter().filter(|line| is_refusal(line)).cloned());
     let evidence = Evidence {
         events: &events,
+        all: &all,
         log: &lines,
-        records: &if guard == Guard::Lmkd { records(device)? } else { Vec::new() },
+        records: &records,
         actor: remote.pid(),
         before,
         after: if guard == Guard::Lmkd { after.map(|after| costs(after, spent)) } else { spent },
@@ -259,6 +285,7 @@ fn one(
         refusals: &refusals,
         restarts_daemon: scenario.restarts_daemon,
         restarted,
+        unseen: guard == Guard::Lmkd && after.is_none() && may_run_on(device, pid),
         first: first.filter(|first| first.pid == pid),
         framework: hello["framework"] == true,
     };
@@ -321,29 +348,53 @@ fn guard_pid(
     }
 }
 
-/// The kill records in the device's event log, with those of earlier scenarios.
-fn records(device: &Device) -> Result<Vec<String>> {
-    let text = device.shell("logcat -d -b events -s killinfo")?;
-    Ok(text.lines().map(str::to_owned).collect())
+/// All that the actor has told so far, with the kernel's word on each kill that the daemon has told of: it may come later.
+fn kernels_word(remote: &Remote, lines: &[String], records: &[String]) -> Vec<Value> {
+    let start = Instant::now();
+    for pid in judge::claimed(&remote.since(0), lines, records) {
+        let signal = |event: &Value| (is(event, "sigkill") && event["pid"] == pid).then_some(());
+        // What does not come is the judge's concern.
+        let _ = remote.wait("a signal", 0, SIGNAL_LIMIT.saturating_sub(start.elapsed()), signal);
+    }
+    remote.since(0)
+}
+
+/// Why something is not so; empty if it is.
+fn why<T>(what: &Result<T>) -> String {
+    what.as_ref().map_or_else(|error| format!("{error:#}"), |_| String::new())
+}
+
+/// A stage after a scenario.
+struct Cleared {
+    /// All that was on it has ended.
+    stage: Result<()>,
+    /// The daemon's, if the stage is empty.
+    answer: Result<()>,
+    /// The daemon.
+    after: Option<Look>,
 }
 
 /// Ends all that is on stage, waits until the daemon has noticed, and looks at it.
-///
-/// The second is whether it answers.
-fn clear(remote: &mut Remote, guard: Guard, pid: u32) -> (Option<Look>, Result<Value>) {
-    if let Err(error) = remote.empty_stage() {
-        return (None, Err(error));
-    }
+fn clear(remote: &mut Remote, guard: Guard, pid: u32) -> Cleared {
+    let mut cleared = Cleared { stage: remote.empty_stage(), answer: Ok(()), after: None };
     if guard != Guard::Lmkd {
-        return (None, Ok(Value::Null));
+        return cleared;
     }
-    // After the answer all earlier events of the daemon's loop have been served.
-    let answer = remote.order(json!({"do": "count"}));
-    if remote.order(json!({"do": "disconnect"})).is_err() {
-        return (None, answer);
+    if cleared.stage.is_ok() {
+        // After the answer all earlier events of the daemon's loop have been served.
+        cleared.answer = remote.order(json!({"do": "count"})).map(drop);
+        cleared.stage = remote.order(json!({"do": "disconnect"})).map(drop);
+        std::thread::sleep(Duration::from_millis(300));
     }
-    std::thread::sleep(Duration::from_millis(300));
-    (look(remote, pid).ok(), answer)
+    cleared.after = look(remote, pid).ok();
+    cleared
+}
+
+/// Whether a daemon that could not be looked at is still the one that init has started: adb may have broken, which is not
+/// the daemon's. True also if init cannot be asked.
+fn may_run_on(device: &Device, pid: u32) -> bool {
+    let known = device.property("init.svc_debug_pid.lmkd");
+    known.map_or(true, |known| known == pid.to_string())
 }
 
 /// What SELinux has refused the daemon so far.

@@ -76,7 +76,7 @@ impl Restoration {
                 device.pull(path, &self.journal.copy_of(path))?;
                 let mode = device.shell(&format!("stat -c %a {path}"))?.trim().to_owned();
                 let label = || device.shell(&format!("ls -dZ {path} | cut -d' ' -f1"));
-                let label = install::has_selinux(device).then(label).transpose()?;
+                let label = install::has_selinux(device)?.then(label).transpose()?;
                 Some(Saved { sum, mode, label: label.map(|label| label.trim().to_owned()) })
             }
         };
@@ -143,15 +143,30 @@ fn put_back(device: &Device, journal: &Journal) -> Result<()> {
     }
     note(journal.state.restore(device));
     if !journal.files.is_empty() {
-        let restarted =
-            if journal.reboot { install::reboot(device) } else { install::restart(device) };
+        let restarted = match (journal.reboot, journal.state.runs()) {
+            (true, _) => install::reboot(device),
+            (false, true) => install::restart(device),
+            (false, false) => Ok(()),
+        };
         note(restarted.context("the device's own daemon does not run"));
+    }
+    if !journal.state.runs() {
+        // The suite has started it, or the boot.
+        note(stop_again(device).context("the device's own daemon, which was stopped, runs"));
     }
     for file in &journal.files {
         note(file.is_back(device));
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     Ok(())
+}
+
+/// Has init stop the daemon, if the device has one.
+fn stop_again(device: &Device) -> Result<()> {
+    if device.property("init.svc.lmkd")?.is_empty() {
+        return Ok(());
+    }
+    install::stop(device)
 }
 
 impl Replaced {

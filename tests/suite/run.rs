@@ -114,6 +114,7 @@ pub struct Run<'a> {
     pub restarted: Option<Look>,
     now_us: u64,
     logged: LogMark,
+    recorded: LogMark,
 }
 
 /// Without another SIGKILL for so long on the device, and with the consequences of all, it is over.
@@ -133,7 +134,7 @@ impl<'a> Run<'a> {
         cache_mib: u64,
     ) -> Result<Self> {
         let mark = remote.mark();
-        let logged = LogMark::new(device)?;
+        let (logged, recorded) = (LogMark::lines(device)?, LogMark::records(device)?);
         let sample = remote.wait("a sample", mark, Duration::from_secs(20), |event| {
             is(event, "sample").then(|| event.clone())
         })?;
@@ -151,6 +152,7 @@ impl<'a> Run<'a> {
             restarted: None,
             now_us: sample["us"].as_u64().unwrap_or(0),
             logged,
+            recorded,
         })
     }
 
@@ -166,10 +168,11 @@ impl<'a> Run<'a> {
         self.notes.push((now.unwrap_or(self.now_us), text.into()));
     }
 
-    /// system_server connects, where there is a daemon to connect to.
+    /// system_server connects, where there is a daemon to connect to, and asks how many it has killed so far.
     pub fn connect(&mut self) -> Result<()> {
         if self.guard == Guard::Lmkd {
             self.remote.order(json!({"do": "connect"}))?;
+            self.remote.order(json!({"do": "count"}))?;
         }
         Ok(())
     }
@@ -241,7 +244,7 @@ impl<'a> Run<'a> {
 
     /// Waits for the consequences: each process that got a SIGKILL is dead and a subscriber was told, and no other
     /// follows. What does not come in time is the judge's concern.
-    fn settle(&self) -> Result<()> {
+    pub fn settle(&self) -> Result<()> {
         let start = std::time::Instant::now();
         while start.elapsed() < SETTLE_LIMIT && !self.is_settled(&self.remote.since(self.mark)) {
             interrupt::check()?;
@@ -355,6 +358,11 @@ impl<'a> Run<'a> {
         self.logged.since(self.device)
     }
 
+    /// The daemon's event records of this scenario.
+    pub fn own_records(&self) -> Result<Vec<String>> {
+        self.recorded.since(self.device)
+    }
+
     /// What the guard has cost so far.
     pub fn look(&mut self) -> Result<Look> {
         look(self.remote, self.pid)
@@ -393,26 +401,35 @@ pub fn look(remote: &mut Remote, pid: u32) -> Result<Look> {
     })
 }
 
-/// A place in the daemon's log: the line before it. The device forgets old lines, so counting them is no good.
-pub struct LogMark(Option<String>);
+/// A place in what the device keeps of the daemon's: the line before it. The device forgets old lines, so counting them is
+/// no good.
+pub struct LogMark {
+    command: &'static str,
+    before: Option<String>,
+}
 
 impl LogMark {
-    /// The log's end.
-    pub fn new(device: &Device) -> Result<Self> {
-        Ok(Self(log(device)?.pop()))
+    /// The end of its log.
+    pub fn lines(device: &Device) -> Result<Self> {
+        Self::new(device, "logcat -d -s lowmemorykiller")
+    }
+
+    /// The end of its event records of kills. Ids of processes come again, so those of earlier kills are no good either.
+    pub fn records(device: &Device) -> Result<Self> {
+        Self::new(device, "logcat -d -b events -s killinfo")
+    }
+
+    fn new(device: &Device, command: &'static str) -> Result<Self> {
+        let before = device.shell(command)?.lines().next_back().map(str::to_owned);
+        Ok(Self { command, before })
     }
 
     /// The lines after it; all, once it is forgotten itself.
     pub fn since(&self, device: &Device) -> Result<Vec<String>> {
-        let mut lines = log(device)?;
+        let text = device.shell(self.command)?;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         // A line begins with its time, so there are no two.
-        let before = lines.iter().rposition(|line| Some(line) == self.0.as_ref());
+        let before = lines.iter().rposition(|line| Some(line) == self.before.as_ref());
         Ok(lines.split_off(before.map_or(0, |before| before + 1)))
     }
-}
-
-/// The daemon's lines in the device's log.
-pub fn log(device: &Device) -> Result<Vec<String>> {
-    let text = device.shell("logcat -d -s lowmemorykiller")?;
-    Ok(text.lines().map(str::to_owned).collect())
 }

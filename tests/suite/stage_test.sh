@@ -42,12 +42,20 @@ EOT
 }
 
 case_of "all pass" 'echo pass a x; echo pass ab x; echo pass b x' : $'pass s a x\npass s ab x\npass s b x'
-case_of "one fails once" 'echo >$folder/ab.lmkd.json; echo >$folder/ab.rec; echo pass a; echo "fail ab: why"; echo pass b; exit 1' \
-    'echo pass ab' $'pass s a\npass s ab, at the second try\npass s b'
+case_of "one fails once" 'for name in a ab; do echo 1 >$folder/$name.lmkd.json; echo 1 >$folder/$name.rec; done
+    echo pass a x; echo "fail ab: why"; echo pass b; exit 1' \
+    'for name in a ab; do echo 2 >$folder/$name.lmkd.json; echo 2 >$folder/$name.rec; done; echo "fail a: y"; echo pass ab; exit 1' \
+    $'pass s a x\npass s ab, at the second try\npass s b'
 for kept in json rec; do
     [ -e "$folder/ab.first.$kept" ] || { echo "wrong: the first try is lost: $kept"; wrong=1; }
 done
-[ "$(tail -n 1 "$folder/tries")" = "--out $folder --only ab" ] || { echo "wrong: the second try's options"; wrong=1; }
+[ "$(tail -n 1 "$folder/tries")" = "--out $folder --only a,ab" ] || { echo "wrong: the second try's options"; wrong=1; }
+[ "$(cat "$folder"/a.{lmkd.json,rec} "$folder"/ab.{lmkd.json,rec} | tr -d '\n')" = 1122 ] ||
+    { echo "wrong: the scenario in front has another story than its result's"; wrong=1; }
+[ -e "$folder/renewed" ] || { echo "wrong: the second try is on the device that failed the first"; wrong=1; }
+case_of "the first fails once" 'echo "fail a: why"; echo pass ab; echo pass b; exit 1' 'echo pass a' \
+    $'pass s a, at the second try\npass s ab\npass s b'
+[ "$(tail -n 1 "$folder/tries")" = "--out $folder --only a" ] || { echo "wrong: the first is played twice"; wrong=1; }
 case_of "breaks off after a failure" 'echo fail a; exit 1' 'echo pass a; echo pass b; exit 1' \
     $'pass s a, at the second try\nfail s ab: not played to its end, neither at the second try\npass s b, at the second try'
 case_of "says nothing" : : \
@@ -63,7 +71,7 @@ case_of "a fault is not" "echo pass a; echo 'fail ab (lmkd, 1 s)'; echo '$fault'
 case_of "a fault beside a race is not" "echo 'fail a (lmkd, 1 s)'; echo '$race'; echo '$fault'; echo 'fail ab (lmkd, 1 s)'
     echo '$race'; echo pass b; exit 1" 'echo pass a; echo pass ab' \
     $'fail s a: victims fall in oom_score_adj\npass s ab, at the second try\npass s b'
-[ "$(tail -n 1 "$folder/tries")" = "--out $folder --only ab" ] || { echo "wrong: the fault is tried again"; wrong=1; }
+[ "$(tail -n 1 "$folder/tries")" = "--out $folder --only a,ab" ] || { echo "wrong: the second try's options"; wrong=1; }
 case_of "a fault at the second try" "echo 'fail a (lmkd, 1 s)'; echo '$race'; echo pass ab; echo pass b; exit 1" \
     "echo 'fail a (lmkd, 2 s)'; echo '$fault'; exit 1" \
     $'fail s a (lmkd, 2 s), at the second try\npass s ab\npass s b'
@@ -85,8 +93,10 @@ suite_ended=''
 for fault in "${suite_faults[@]}"; do
     grep -rqF --include='*.rs' "\"$fault\"" tests/suite || { echo "wrong: no check is named $fault"; wrong=1; }
 done
+suite_renew() { return 1; }
+case_of "there is one device" 'echo pass a; exit 1' 'echo pass ab; echo pass b' \
+    $'pass s a\npass s ab, at the second try\npass s b, at the second try'
 adb() { return 1; }
 case_of "the device is gone" 'echo pass a; exit 1' 'echo pass ab; echo pass b' \
-    $'pass s a\npass s ab, at the second try\npass s b, at the second try'
-[ -e "$folder/renewed" ] || { echo "wrong: no new device for the second try"; wrong=1; }
+    $'pass s a\nfail s ab: not played to its end, neither at the second try\nfail s b: not played to its end, neither at the second try'
 exit $wrong

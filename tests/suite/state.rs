@@ -14,14 +14,15 @@ const BOOTED: &str = "sys.boot_completed";
 /// One that is set for as long as the daemon under test is there.
 const NO_FATAL: &str = "init.svc_debug.no_fatal.lmkd";
 const RESERVE: &str = "/proc/sys/vm/min_free_kbytes";
-/// Files and folders that the suite leaves on the device while it runs.
-const LEAVINGS: [&str; 5] = [
-    "/data/local/tmp/actor",
-    "/data/local/tmp/lmkctl",
-    "/data/local/tmp/suite.rec",
-    "/data/local/tmp/suite.cache",
-    TRACE,
-];
+/// A folder of the suite's own: what a user keeps beside it may have any name.
+pub const FOLDER: &str = "/data/local/tmp/lmkd_suite";
+/// What is in it: programs, the recording of a scenario on its way to the host, and what stands for the code of apps.
+pub const ACTOR: &str = "/data/local/tmp/lmkd_suite/actor";
+pub const LMKCTL: &str = "/data/local/tmp/lmkd_suite/lmkctl";
+pub const RECORDING: &str = "/data/local/tmp/lmkd_suite/recording";
+pub const CACHE: &str = "/data/local/tmp/lmkd_suite/cache";
+/// Files and folders that the suite leaves on the device while it runs, a folder after what is in it.
+const LEAVINGS: [&str; 6] = [ACTOR, LMKCTL, RECORDING, CACHE, FOLDER, TRACE];
 /// The actor's own buffer of kernel events: a folder, which one removes to be rid of it.
 const TRACE: &str = "/sys/kernel/tracing/instances/lmkd_actor";
 
@@ -152,14 +153,20 @@ impl State {
             let _ = writeln!(script, "echo {} >/sys/block/zram0/comp_algorithm", self.algorithm);
         }
         script.push_str(&self.swapon(&now.swaps));
-        for file in now.files.iter().filter(|file| !self.files.contains(file)) {
-            let command = if file == TRACE { "rmdir" } else { "rm" };
+        let has = |state: &Self, file: &str| state.files.iter().any(|one| one == file);
+        for file in LEAVINGS.iter().filter(|file| has(now, file) && !has(self, file)) {
+            let command = if [FOLDER, TRACE].contains(file) { "rmdir" } else { "rm" };
             let _ = writeln!(script, "{command} {file}");
         }
         if self.runs && !now.runs {
             script.push_str("start lmkd\n");
         }
         script
+    }
+
+    /// Whether the device's daemon was not stopped.
+    pub fn runs(&self) -> bool {
+        self.runs
     }
 
     /// Undoes what an earlier scenario may have left; whether there was something.
@@ -244,7 +251,7 @@ mod tests {
     #[test]
     fn an_untouched_device_needs_nothing() {
         let swaps = [("/dev/zram0", -2)];
-        let state = || state("[a]: [1]", &swaps, "4096", &["/data/local/tmp/actor"]);
+        let state = || state("[a]: [1]", &swaps, "4096", &[FOLDER, ACTOR]);
         assert_eq!(state().way_from(&state()), "");
     }
 
@@ -252,7 +259,8 @@ mod tests {
     fn every_change_is_undone() {
         let swaps = [("/dev/block/zram0", 10), ("/data/own", -2)];
         let before = state("[a]: [1]\n[b]: [it's]", &swaps, "4096", &[]);
-        let leavings = [LEAVINGS[0], TRACE];
+        // As ls sorts them.
+        let leavings = [FOLDER, ACTOR, TRACE];
         let fatal = format!("[{NO_FATAL}]: [true]\n[a]: [2]\n[c]: [3]");
         let mut after = state(&fatal, &[("/data/swap", -2)], "4096", &leavings);
         after.runs = false;
@@ -267,7 +275,8 @@ mod tests {
             "swapoff /data/swap",
             "swapon /data/own",
             "swapon -p 10 /dev/block/zram0",
-            "rm /data/local/tmp/actor",
+            "rm /data/local/tmp/lmkd_suite/actor",
+            "rmdir /data/local/tmp/lmkd_suite",
             "rmdir /sys/kernel/tracing/instances/lmkd_actor",
             "start lmkd",
         ];
@@ -291,7 +300,7 @@ mod tests {
     fn between_scenarios_only_what_they_have_in_common_is_undone() {
         let before = state("", &[], "0", &[]);
         let left = format!("[{NO_FATAL}]: [true]\n[{TUNABLES}debug]: [true]");
-        let mut after = state(&left, &[("/dev/zram0", -2)], "4096", &[LEAVINGS[0]]);
+        let mut after = state(&left, &[("/dev/zram0", -2)], "4096", &[ACTOR]);
         after.reserve = "81920".to_owned();
         let expected = [
             "setprop persist.device_config.lmkd_native.debug ''",
@@ -310,7 +319,7 @@ lzo [lz4] zstd
 == reserve
 27386
 == files
-/data/local/tmp/actor
+/data/local/tmp/lmkd_suite/actor
 == properties
 [init.svc.lmkd]: [running]
 [persist.device_config.lmkd_native.debug]: [true]
@@ -323,7 +332,7 @@ lzo [lz4] zstd
     fn a_devices_words_are_understood() {
         let known = "[persist.device_config.lmkd_native.debug]: [true]\n[sys.boot_completed]: [1]";
         let swaps = [("/dev/block/zram0", 32758)];
-        let mut expected = state(known, &swaps, "2147483648", &[LEAVINGS[0]]);
+        let mut expected = state(known, &swaps, "2147483648", &[ACTOR]);
         expected.algorithm = "lz4".to_owned();
         expected.reserve = "27386".to_owned();
         assert_eq!(State::told(TOLD).unwrap(), expected);

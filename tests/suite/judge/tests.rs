@@ -33,8 +33,19 @@ fn verdict(events: &[Value], oom_kills: (u64, u64)) -> Vec<&'static str> {
 }
 
 fn verdict_with(reason: &str, events: &[Value], oom_kills: (u64, u64)) -> Vec<&'static str> {
-    let lines = [10, 11, 12].map(|pid| kill_line_of(pid, reason));
-    verdict_of(events, &lines, &[10, 11, 12].map(record_of), oom_kills)
+    let kill = |pid: &u32| {
+        let signal = |event: &Value| is(event, "sigkill") && event["pid"] == *pid;
+        events.iter().any(|event| signal(event) && event["by_tid"] == 5)
+    };
+    let killed: Vec<u32> = [10, 11, 12].into_iter().filter(kill).collect();
+    let lines: Vec<String> = killed.iter().map(|pid| kill_line_of(*pid, reason)).collect();
+    let records: Vec<String> = killed.iter().map(|pid| record_of(*pid)).collect();
+    verdict_of(events, &lines, &records, oom_kills)
+}
+
+/// A look at the daemon: its loop, and another thread.
+fn looked_at() -> Value {
+    json!({"event": "done", "pid": 5, "tids": [5, 6]})
 }
 
 fn kill_line_of(pid: u32, reason: &str) -> String {
@@ -56,8 +67,10 @@ fn verdict_of(
     oom_kills: (u64, u64),
 ) -> Vec<&'static str> {
     let look = Look { pid: 5, rss_kb: 1500, fds: 30, ..Look::default() };
+    let all = [events, &[looked_at()]].concat();
     let evidence = Evidence {
         events,
+        all: &all,
         log,
         records,
         actor: 4,
@@ -67,6 +80,7 @@ fn verdict_of(
         refusals: &[],
         restarts_daemon: false,
         restarted: None,
+        unseen: false,
         first: None,
         framework: false,
     };
@@ -166,6 +180,7 @@ fn costs(
 ) -> Vec<&'static str> {
     let evidence = Evidence {
         events: &[],
+        all: &[],
         log: &[],
         records: &[],
         actor: 4,
@@ -175,6 +190,7 @@ fn costs(
         refusals: &[],
         restarts_daemon: restarted.is_some(),
         restarted,
+        unseen: false,
         first,
         framework,
     };
@@ -213,12 +229,12 @@ fn a_daemon_that_keeps_something_or_waits_for_a_page_is_noticed() {
 }
 
 #[test]
-fn a_guards_sigterm_is_a_kill_and_the_sigkill_after_it_no_other() {
-    let signal = |us: u64, kind: &str, by: u32| json!({"us": us, "event": kind, "pid": 10, "by": "x", "by_tid": by, "kernel": false});
-    let kills = |more: &[Value]| {
-        let look = Look { pid: 5, ..Look::default() };
+fn a_daemon_that_adb_cannot_look_at_is_not_gone() {
+    let look = Look { pid: 5, ..Look::default() };
+    let checks = |unseen| {
         let evidence = Evidence {
-            events: &events(more),
+            events: &events(&[]),
+            all: &[],
             log: &[],
             records: &[],
             actor: 4,
@@ -228,6 +244,37 @@ fn a_guards_sigterm_is_a_kill_and_the_sigkill_after_it_no_other() {
             refusals: &[],
             restarts_daemon: false,
             restarted: None,
+            unseen,
+            first: None,
+            framework: false,
+        };
+        let mut story = Story::default();
+        judge(&mut story, &evidence);
+        let failed = story.checks.into_iter().filter(|check| !check.ok);
+        failed.map(|check| check.name).collect::<Vec<_>>()
+    };
+    assert_eq!(checks(false), ["the daemon is the process it was"]);
+    assert_eq!(checks(true), [""; 0]);
+}
+
+#[test]
+fn a_guards_sigterm_is_a_kill_and_the_sigkill_after_it_no_other() {
+    let signal = |us: u64, kind: &str, by: u32| json!({"us": us, "event": kind, "pid": 10, "by": "x", "by_tid": by, "kernel": false});
+    let kills = |more: &[Value]| {
+        let look = Look { pid: 5, ..Look::default() };
+        let evidence = Evidence {
+            events: &events(more),
+            all: &[looked_at()],
+            log: &[],
+            records: &[],
+            actor: 4,
+            before: Some(look),
+            after: None,
+            oom_kills: (0, 0),
+            refusals: &[],
+            restarts_daemon: false,
+            restarted: None,
+            unseen: false,
             first: None,
             framework: false,
         };
@@ -281,6 +328,51 @@ fn a_death_that_the_kernels_record_does_not_have_is_noticed() {
     assert_eq!(verdict(&events(&more), (0, 0)), expected);
 }
 
+const INVENTED: &str = "every kill that is told of was made";
+
+#[test]
+fn a_kill_that_never_happened_is_noticed_wherever_it_is_told_of() {
+    let told = json!({"us": 1_000_600, "event": "told", "pid": 10});
+    assert_eq!(verdict(&events(&[told]), (0, 0)), [INVENTED]);
+    let line = [kill_line_of(10, "free memory 9kB < low watermark 10kB")];
+    assert_eq!(verdict_of(&events(&[]), &line, &[], (0, 0)), [INVENTED]);
+    assert_eq!(verdict_of(&events(&[]), &[], &[record_of(10)], (0, 0)), [INVENTED]);
+    // Neither the kernel's nor the actor's signals are the daemon's.
+    let (mut kernels, mut actors) = (sigkill(1_000_000, 10), sigkill(1_000_000, 10));
+    kernels["kernel"] = true.into();
+    actors["by_tid"] = 4.into();
+    for other in [kernels, actors] {
+        assert_eq!(verdict_of(&events(&[other]), &line, &[], (0, 0)), [INVENTED]);
+    }
+}
+
+#[test]
+fn who_is_told_to_be_killed_is_found_whatever_he_is_called() {
+    let line = kill_line_of(10, "free memory 9kB < low watermark 10kB");
+    let line = line.replace("'a'", "'b' (11), uid 12'");
+    let claims = claimed(&[], &[line, "Gone: 'a' (12) has exited".to_owned()], &[]);
+    assert_eq!(claims.into_iter().collect::<Vec<_>>(), [10]);
+}
+
+#[test]
+fn the_daemons_count_is_that_of_its_signals() {
+    let counted = |first: u64, last: u64| {
+        let count =
+            |us: u64, count: u64| json!({"us": us, "event": "done", "id": us, "count": count});
+        let mut more = vec![count(3000, first), sigkill(1_000_000, 10)];
+        more.extend(gone(1_020_000, 10));
+        // One on the way does not matter, nor do kills of others.
+        more.push(count(1_500_000, 99));
+        let mut other = sigkill(1_600_000, 77);
+        other["by_tid"] = 1.into();
+        more.extend([other, count(2_000_000, last)]);
+        verdict(&events(&more), (0, 0))
+    };
+    assert_eq!(counted(7, 8), [""; 0]);
+    assert_eq!(counted(7, 7), ["the daemon counts its kills"]);
+    assert_eq!(counted(7, 9), ["the daemon counts its kills"]);
+}
+
 #[test]
 fn a_gap_in_the_kernels_record_is_noticed() {
     let lost = json!({"us": 9000, "event": "lost", "line": "CPU:1 [LOST 12 EVENTS]"});
@@ -317,6 +409,10 @@ fn a_kill_outside_of_the_cast_must_be_told_and_of_somebody_expendable() {
         verdict_of(&events(&more), &lines, &[record_of(10)], (0, 0)),
         ["no second SIGKILL before an exit or the timeout"]
     );
+    // The daemon's other threads are the daemon.
+    let (mut more, line) = outside(1_000_000, Some(0));
+    more[0]["by_tid"] = 6.into();
+    assert_eq!(of((more, line)), [order, expendable]);
     // Another process's kill is its own affair.
     let mut other = sigkill(1_000_000, 77);
     other["by_tid"] = 1.into();

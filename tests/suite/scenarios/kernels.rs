@@ -100,7 +100,7 @@ fn proc_files(run: &mut Run<'_>) -> Result<()> {
 
 /// It runs on, does not spin, says what it cannot see, and kills if that is not what it decides by.
 fn spoilt(run: &mut Run<'_>, file: &str) -> Result<()> {
-    let mark = LogMark::new(run.device)?;
+    let mark = LogMark::lines(run.device)?;
     let begin = run.remote.mark();
     run.restart_daemon()?;
     let pid = run.pid;

@@ -9,8 +9,10 @@ mod sockets;
 mod tunables;
 mod victims;
 
+use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
+use anyhow::Result;
 
 /// The table.
 pub fn all() -> Vec<Scenario> {
@@ -26,6 +28,15 @@ pub fn all() -> Vec<Scenario> {
     .flatten()
     .copied()
     .collect()
+}
+
+/// Who may go as well: on a starved host the hog outruns the scenario's own apps, and there must be somebody left before
+/// the protected.
+fn small_apps(run: &mut Run<'_>, adjs: &[i32]) -> Result<()> {
+    for adj in adjs {
+        run.app(&format!("app-{adj}"), *adj, 4)?;
+    }
+    Ok(())
 }
 
 /// What most of them have in common.

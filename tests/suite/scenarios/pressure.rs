@@ -273,6 +273,8 @@ fn nothing_to_kill(run: &mut Run<'_>) -> Result<()> {
     // Its shortest polling period is 10 ms, it is told of reclaim ten times a second at most, and reclaim may keep
     // each of these looks waiting once.
     let wakeups = after.wakeups_a_second_since(&before);
+    let woken = after.wakeups.saturating_sub(before.wakeups);
+    run.check("it was woken up", woken >= 5, format!("{woken} times"));
     run.check(
         "it woke up to poll at most",
         wakeups <= 2 * (100 + 10),

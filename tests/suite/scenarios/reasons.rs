@@ -103,15 +103,14 @@ fn records(run: &Run<'_>) -> Result<Vec<(i64, i64)>> {
         .filter(|event| is(event, "app"))
         .filter_map(|event| event["pid"].as_i64())
         .collect();
-    let text = run.device.shell("logcat -d -b events -s killinfo")?;
     let mut reasons = Vec::new();
-    for line in text.lines() {
+    for line in run.own_records()? {
         let Some((_, list)) = line.split_once("killinfo") else { continue };
         let list = list.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
         let (list, _) = list.with_context(|| format!("no list in {line:?}"))?;
         let values: Vec<&str> = list.split(',').collect();
         let pid: i64 = values[0].parse().context("pid")?;
-        // Another daemon's record of an earlier kill may be of another length.
+        // The device may have others to kill.
         if ours.contains(&pid) {
             anyhow::ensure!(values.len() == 38, "{} values in {line:?}", values.len());
             reasons.push((pid, values[5].parse().context("reason")?));
@@ -154,9 +153,8 @@ fn not_helped(run: &mut Run<'_>) -> Result<()> {
     run.connect()?;
     // Only a task in a real-time class gets memory below the min watermark, a quarter of it, without reclaiming some.
     run.spawn(json!({"name": "hog", "mib": 0, "role": "grow", "sched": "fifo"}))?;
-    for adj in [900, 800] {
-        run.app(&format!("app-{adj}"), adj, 40)?;
-    }
+    let next = run.app("app-900", 900, 40)?;
+    run.app("app-800", 800, 40)?;
     let special = run.app("special", 950, 1)?;
     run.hold("special", special)?;
     run.device.shell("echo 3 >/proc/sys/vm/drop_caches")?;
@@ -166,6 +164,11 @@ fn not_helped(run: &mut Run<'_>) -> Result<()> {
         is(event, "sample").then(|| event["available_kb"].as_u64().unwrap_or(0) / 1024)
     })?;
     run.press(available + RESERVE_KB / 1024 * 5 / 8, 60, 0)?;
+    // The first is waited for longer than a device has to be quiet for.
+    run.remote.wait("the kill after it", run.mark, Duration::from_secs(20), |event| {
+        ((is(event, "told") || is(event, "death")) && event["pid"] == next).then_some(())
+    })?;
+    run.settle()?;
     let victims = run.victims();
     run.check("the held one was first", victims.first().is_some_and(|name| name == "special"), "");
     seen(run, &[0])?;

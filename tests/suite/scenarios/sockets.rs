@@ -3,6 +3,7 @@
 use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
+use crate::scenarios::small_apps;
 use crate::scenarios::BASE;
 use anyhow::Result;
 use serde_json::json;
@@ -40,6 +41,10 @@ fn bad_clients(run: &mut Run<'_>) -> Result<()> {
     for adj in [900, 800, 700] {
         run.app(&format!("app-{adj}"), adj, size)?;
     }
+    small_apps(run, &[500, 300])?;
+    // Whom some of the nonsense is about.
+    let init = || run.device.shell("cat /proc/1/oom_score_adj");
+    let before = init()?;
     run.remote.order(json!({"do": "rabble", "crowd": 8}))?;
     run.note("the rabble comes");
     let asked = Instant::now();
@@ -50,6 +55,9 @@ fn bad_clients(run: &mut Run<'_>) -> Result<()> {
     run.check("memory was made", run.deaths().len() >= 2, format!("{:?}", run.deaths()));
     let hung_up = run.remote.since(run.mark).iter().any(|event| event["event"] == "disconnected");
     run.check("system_server stayed connected", !hung_up, "");
+    let (before, after) = (before.trim(), init()?);
+    let detail = format!("{before}, then {}", after.trim());
+    run.check("init's oom_score_adj is what it was", before == after.trim(), detail);
     run.remote.order(json!({"do": "peace"}))?;
     Ok(())
 }
