@@ -2,6 +2,7 @@
 //!
 //! Each refusal is one line; the daemon runs on without.
 
+use crate::sys::program::lock_program;
 use crate::sys::sched;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
@@ -20,7 +21,7 @@ pub fn raise_descriptor_limit() {
 /// Locks memory, takes the real-time class, and puts this process out of every killer's reach.
 /// Called when all threads that should stay ordinary have been started.
 pub fn harden() {
-    if let Err(error) = sched::lock_memory() {
+    if let Err(error) = sched::lock_memory().and_then(|()| lock_program()) {
         log::warn!(
             "memory is not locked ({error}): the daemon itself may have to wait for pages under \
              pressure; grant CAP_IPC_LOCK or raise RLIMIT_MEMLOCK"

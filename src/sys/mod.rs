@@ -12,6 +12,7 @@ pub mod heap;
 pub mod inbox;
 pub mod perf;
 pub mod pidfd;
+pub mod program;
 #[cfg(target_os = "android")]
 pub mod property;
 pub mod ring;

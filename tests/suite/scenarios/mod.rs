@@ -9,10 +9,13 @@ mod sockets;
 mod tunables;
 mod victims;
 
+use crate::remote::is;
 use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
 use anyhow::Result;
+use serde_json::json;
+use std::time::Duration;
 
 /// The table.
 pub fn all() -> Vec<Scenario> {
@@ -37,6 +40,15 @@ fn small_apps(run: &mut Run<'_>, adjs: &[i32]) -> Result<()> {
         run.app(&format!("app-{adj}"), *adj, 4)?;
     }
     Ok(())
+}
+
+/// Ends a process on stage, and waits until it has ended.
+fn end(run: &mut Run<'_>, name: &str, pid: u32) -> Result<()> {
+    let mark = run.remote.mark();
+    run.remote.order(json!({"do": "end", "names": [name]}))?;
+    run.remote.wait("an end", mark, Duration::from_secs(20), |event| {
+        (is(event, "death") && event["pid"] == pid).then_some(())
+    })
 }
 
 /// What most of them have in common.

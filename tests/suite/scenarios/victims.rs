@@ -4,6 +4,7 @@ use crate::judge::KILL_TIMEOUT_MS;
 use crate::run::Run;
 use crate::run::Scenario;
 use crate::run::Swap;
+use crate::scenarios::end;
 use crate::scenarios::small_apps;
 use crate::scenarios::BASE;
 use anyhow::Result;
@@ -130,15 +131,6 @@ fn starved(run: &mut Run<'_>) -> Result<()> {
     run.press(run.available_mib, 60, 1)?;
     was_quick(run, pid);
     Ok(())
-}
-
-/// Ends an app, and waits until it has ended.
-fn end(run: &mut Run<'_>, name: &str, pid: u32) -> Result<()> {
-    let mark = run.remote.mark();
-    run.remote.order(json!({"do": "end", "names": [name]}))?;
-    run.remote.wait("an end", mark, Duration::from_secs(20), |event| {
-        (event["event"] == "death" && event["pid"] == pid).then_some(())
-    })
 }
 
 fn pid_reuse(run: &mut Run<'_>) -> Result<()> {
