@@ -160,7 +160,8 @@ impl Remote {
         }
         for pid in living(&events) {
             let gone = |event: &Value| (is(event, "death") && event["pid"] == pid).then_some(());
-            self.wait("an end", mark, Duration::from_secs(20), gone)?;
+            // Thousands may be ending at once, in an emulator.
+            self.wait("an end", mark, Duration::from_secs(60), gone)?;
         }
         Ok(())
     }
