@@ -51,15 +51,15 @@ mod tests {
     #[test]
     fn code_and_constants_are_found_and_nothing_else() {
         let maps = "\
-            55d0c0a00000-55d0c0a40000 r--p 00000000 fe:00 3932   /system/bin/lmkd\n\
-            55d0c0a40000-55d0c0b60000 r-xp 00040000 fe:00 3932   /system/bin/lmkd\n\
-            55d0c0b60000-55d0c0b70000 rw-p 00160000 fe:00 3932   /system/bin/lmkd\n\
-            55d0c1000000-55d0c1021000 rw-p 00000000 00:00 0      [heap]\n\
-            7f10c0000000-7f10c0020000 r--s 00000000 00:13 77     /dev/__properties__/a b\n\
-            7f10c1000000-7f10c1020000 r--p 00000000 fe:00 4040   /usr/share/locale\n\
-            7ffd10000000-7ffd10002000 r-xp 00000000 00:00 0      [vdso]\n";
+            b5c0a000-b5c0e000 r--p 00000000 fe:00 3932   /system/bin/lmkd\n\
+            b5c0e000-b5c20000 r-xp 00004000 fe:00 3932   /system/bin/lmkd\n\
+            b5c20000-b5c21000 rw-p 00016000 fe:00 3932   /system/bin/lmkd\n\
+            b6000000-b6021000 rw-p 00000000 00:00 0      [heap]\n\
+            f7c00000-f7c20000 r--s 00000000 00:13 77     /dev/__properties__/a b\n\
+            f7d00000-f7d20000 r--p 00000000 fe:00 4040   /usr/share/locale\n\
+            ffd10000-ffd12000 r-xp 00000000 00:00 0      [vdso]\n";
         let found: Vec<_> = program(maps).collect();
-        assert_eq!(found, [0x55d0_c0a0_0000..0x55d0_c0a4_0000, 0x55d0_c0a4_0000..0x55d0_c0b6_0000]);
+        assert_eq!(found, [0xb5c0_a000..0xb5c0_e000, 0xb5c0_e000..0xb5c2_0000]);
     }
 
     #[test]
