@@ -47,7 +47,7 @@ suite_ended=${suite_ended:-}
 # What a daemon may open once, in the first scenario that it goes through, is then no excuse for another: the first
 # scenario of all is played before those that are tried again, and its own result stays what it was.
 suite_results() {
-    local name=$1 out='' expected scenario again front options=() first second
+    local name=$1 out='' expected scenario again front died='' options=() first second
     shift
     suite_build || { report fail "$name: the suite does not build"; return; }
     expected=$("$suite_program" "$@" --list | sed 's/ .*//')
@@ -69,7 +69,13 @@ suite_results() {
         front=$(head -n 1 <<<"$expected")
         ! grep -qx "$front" <<<"$again" || front=''
         suite_put_aside "$out" "$front $again"
-        if suite_renew || timeout 30 adb shell true </dev/null >/dev/null 2>&1; then
+        timeout 30 adb shell true </dev/null >/dev/null 2>&1 || died=yes
+        if suite_renew; then
+            # Of an emulator that has died nothing can be put back.
+            [ -z "$died" ] || { echo "-- the device had died"; sed -i '/^broken: /d' "$first"; }
+            died=''
+        fi
+        if [ -z "$died" ]; then
             suite_once "$second" "${options[@]}" --only "$(paste -sd, <<<"${front:+$front$'\n'}$again")"
         fi
         suite_put_back "$out" "$front"

@@ -13,9 +13,9 @@ suite_program=$folder/suite
 # shellcheck source=tests/suite/stage.sh
 . tests/suite/stage.sh
 suite_build() { :; }
-adb() { :; }
+adb() { [ ! -e "$folder/dead" ]; }
 timeout() { shift; "$@"; }
-suite_renew() { echo renewed >>"$folder/renewed"; }
+suite_renew() { rm -f "$folder/dead"; echo renewed >>"$folder/renewed"; }
 wrong=0
 
 # case_of WHAT FIRST SECOND EXPECTED: the scenarios are a, ab and b; FIRST and SECOND are what the two tries do.
@@ -56,6 +56,10 @@ done
 case_of "the first fails once" 'echo "fail a: why"; echo pass ab; echo pass b; exit 1' 'echo pass a' \
     $'pass s a, at the second try\npass s ab\npass s b'
 [ "$(tail -n 1 "$folder/tries")" = "--out $folder --only a" ] || { echo "wrong: the first is played twice"; wrong=1; }
+case_of "the emulator dies" 'echo pass a; echo "broken: not as it was"; touch $folder/dead; exit 1' \
+    'echo pass a; echo pass ab; echo pass b' $'pass s a\npass s ab, at the second try\npass s b, at the second try'
+case_of "is not as it was" 'echo pass a; echo "broken: not as it was"; exit 1' 'echo pass a; echo pass ab; echo pass b' \
+    $'pass s a\npass s ab, at the second try\npass s b, at the second try\nfail s suite: not as it was'
 case_of "breaks off after a failure" 'echo fail a; exit 1' 'echo pass a; echo pass b; exit 1' \
     $'pass s a, at the second try\nfail s ab: not played to its end, neither at the second try\npass s b, at the second try'
 case_of "says nothing" : : \
