@@ -27,6 +27,24 @@ fn gone(us: u64, pid: u32) -> [Value; 3] {
     ]
 }
 
+/// A scenario of the actor 4 in which nothing happened.
+const NOTHING: Evidence<'_> = Evidence {
+    events: &[],
+    all: &[],
+    log: &[],
+    records: &[],
+    actor: 4,
+    before: None,
+    after: None,
+    oom_kills: (0, 0),
+    refusals: &[],
+    restarts_daemon: false,
+    restarted: None,
+    unseen: false,
+    first: None,
+    framework: false,
+};
+
 /// The checks that do not hold.
 fn verdict(events: &[Value], oom_kills: (u64, u64)) -> Vec<&'static str> {
     verdict_with("free memory 9kB < low watermark 10kB", events, oom_kills)
@@ -73,16 +91,10 @@ fn verdict_of(
         all: &all,
         log,
         records,
-        actor: 4,
         before: Some(look),
         after: Some(look),
         oom_kills,
-        refusals: &[],
-        restarts_daemon: false,
-        restarted: None,
-        unseen: false,
-        first: None,
-        framework: false,
+        ..NOTHING
     };
     let mut story = Story { daemon: "lmkd".to_owned(), ..Story::default() };
     tell(&mut story, &evidence);
@@ -179,20 +191,13 @@ fn costs(
     framework: bool,
 ) -> Vec<&'static str> {
     let evidence = Evidence {
-        events: &[],
-        all: &[],
-        log: &[],
-        records: &[],
-        actor: 4,
         before: Some(before),
         after: Some(after),
-        oom_kills: (0, 0),
-        refusals: &[],
         restarts_daemon: restarted.is_some(),
         restarted,
-        unseen: false,
         first,
         framework,
+        ..NOTHING
     };
     let checks = cost::daemon_as_before(&evidence);
     checks.into_iter().filter(|check| !check.ok).map(|check| check.name).collect::<Vec<_>>()
@@ -232,22 +237,7 @@ fn a_daemon_that_keeps_something_or_waits_for_a_page_is_noticed() {
 fn a_daemon_that_adb_cannot_look_at_is_not_gone() {
     let look = Look { pid: 5, ..Look::default() };
     let checks = |unseen| {
-        let evidence = Evidence {
-            events: &events(&[]),
-            all: &[],
-            log: &[],
-            records: &[],
-            actor: 4,
-            before: Some(look),
-            after: None,
-            oom_kills: (0, 0),
-            refusals: &[],
-            restarts_daemon: false,
-            restarted: None,
-            unseen,
-            first: None,
-            framework: false,
-        };
+        let evidence = Evidence { events: &events(&[]), before: Some(look), unseen, ..NOTHING };
         let mut story = Story::default();
         judge(&mut story, &evidence);
         let failed = story.checks.into_iter().filter(|check| !check.ok);
@@ -262,22 +252,8 @@ fn a_guards_sigterm_is_a_kill_and_the_sigkill_after_it_no_other() {
     let signal = |us: u64, kind: &str, by: u32| json!({"us": us, "event": kind, "pid": 10, "by": "x", "by_tid": by, "kernel": false});
     let kills = |more: &[Value]| {
         let look = Look { pid: 5, ..Look::default() };
-        let evidence = Evidence {
-            events: &events(more),
-            all: &[looked_at()],
-            log: &[],
-            records: &[],
-            actor: 4,
-            before: Some(look),
-            after: None,
-            oom_kills: (0, 0),
-            refusals: &[],
-            restarts_daemon: false,
-            restarted: None,
-            unseen: false,
-            first: None,
-            framework: false,
-        };
+        let evidence =
+            Evidence { events: &events(more), all: &[looked_at()], before: Some(look), ..NOTHING };
         let mut story = Story::default();
         tell(&mut story, &evidence);
         story.kills.len()
