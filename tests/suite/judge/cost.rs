@@ -62,7 +62,7 @@ pub(super) fn daemon_as_before(evidence: &Evidence<'_>) -> Vec<Check> {
             after.rss_kb <= before.rss_kb + kept
                 && after.rss_kb <= first.rss_kb + 2 * RSS_SLACK_KB + kept,
             format!(
-                "VmRSS {} kB to {} kB, {} kB after the first scenario",
+                "{} kB resident to {} kB, {} kB after the first scenario",
                 before.rss_kb, after.rss_kb, first.rss_kb
             ),
         ),
