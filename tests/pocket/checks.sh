@@ -4,6 +4,23 @@
 # shellcheck disable=SC2016,SC2317,SC2030,SC2031,SC2034,SC2154
 # What the device's init does with init/lmkd_rs.rc, seen from outside. Source pocket.sh first; $logs is a folder.
 
+# check_on_device NAME COMMAND...: check, of a device that is up. If that has died meanwhile, as an emulator may (its kernel
+# panics, its reboot hangs), nothing was shown: the check is made once more on another one, and its result says so.
+check_on_device() {
+    local name=$1
+    shift
+    echo "-- $name: $*"
+    if "$@"; then
+        report pass "$name"
+    elif pocket_answers; then
+        report fail "$name"
+    else
+        echo "-- once more: the device had died, and said last"
+        tail -n 20 "$pocket_log"
+        if pocket_renew && "$@"; then report pass "$name, at the second try"; else report fail "$name"; fi
+    fi
+}
+
 # until_true COMMAND: waits on the device until the command succeeds, 20 s at most.
 until_true() {
     pocket_adb shell "n=0; until { $1; } >/dev/null 2>&1; do
@@ -169,22 +186,22 @@ device_checks() {
     local props=$POCKET_PROPS
     POCKET_PROPS="pocket.boot_completed=0"
     check "pocket $POCKET_KERNEL: boots" pocket_boot "$logs/device.console"
-    POCKET_PROPS=$props
-    [ -n "$pocket_pid" ] || return
-    check "pocket $POCKET_KERNEL: the daemon runs as its .rc says" runs_as_its_rc_says
-    check "pocket $POCKET_KERNEL: tunables are read when they change" reads_tunables_when_they_change
-    check "pocket $POCKET_KERNEL: pinned programs tell of reclaim" uses_pinned_programs
-    check "pocket $POCKET_KERNEL: programs pinned late are used once the boot is over" uses_programs_pinned_late
-    check "pocket $POCKET_KERNEL: properties say what is in force" publishes_properties
-    check "pocket $POCKET_KERNEL: kills are marked in the kernel's trace" marks_kills_in_the_trace
-    check "pocket $POCKET_KERNEL: the daemon is restarted" is_restarted
+    [ -n "$pocket_pid" ] || { POCKET_PROPS=$props; return; }
+    check_on_device "pocket $POCKET_KERNEL: the daemon runs as its .rc says" runs_as_its_rc_says
+    check_on_device "pocket $POCKET_KERNEL: tunables are read when they change" reads_tunables_when_they_change
+    check_on_device "pocket $POCKET_KERNEL: pinned programs tell of reclaim" uses_pinned_programs
+    check_on_device "pocket $POCKET_KERNEL: programs pinned late are used once the boot is over" uses_programs_pinned_late
+    check_on_device "pocket $POCKET_KERNEL: properties say what is in force" publishes_properties
+    check_on_device "pocket $POCKET_KERNEL: kills are marked in the kernel's trace" marks_kills_in_the_trace
+    check_on_device "pocket $POCKET_KERNEL: the daemon is restarted" is_restarted
     if [ "${1:-}" != core ]; then
-        check "pocket $POCKET_KERNEL: crashes of a critical service are counted" crashes_count
-        check "pocket $POCKET_KERNEL: two devices side by side" runs_side_by_side
-        check "pocket $POCKET_KERNEL: what a killed run has left is swept up" sweeps_up
+        check_on_device "pocket $POCKET_KERNEL: crashes of a critical service are counted" crashes_count
+        check_on_device "pocket $POCKET_KERNEL: two devices side by side" runs_side_by_side
+        check_on_device "pocket $POCKET_KERNEL: what a killed run has left is swept up" sweeps_up
     fi
-    check "pocket $POCKET_KERNEL: no complaint in the kernel's log" kernel_log_is_clean
+    check_on_device "pocket $POCKET_KERNEL: no complaint in the kernel's log" kernel_log_is_clean
     pocket_stop
+    POCKET_PROPS=$props
     check "pocket $POCKET_KERNEL: nothing is left running" nothing_is_left
     if [ "${1:-}" != core ]; then
         check "pocket $POCKET_KERNEL: init refuses what it does not know" refuses_what_it_does_not_know

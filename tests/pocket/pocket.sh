@@ -181,7 +181,8 @@ pocket_prepare() {
     if [ -n "$POCKET_STOCK" ]; then
         # What init itself is has to be in the initramfs too; the rest is under the disk and not seen.
         : >"$root/system/.verity"
-        mke2fs -q -t ext4 -d "$root/system" "$pocket_run/system" 64M || return
+        mke2fs -q -t ext4 -d "$root/system" "$pocket_run/system.new" 64M || return
+        cp "$pocket_run/system.new" "$pocket_run/system" || return
     fi
     (cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$pocket_run/base.gz"
 }
@@ -229,6 +230,7 @@ pocket_libraries() {
 # again, unless init itself refused what it read; after that, never.
 pocket_boot() {
     local try
+    pocket_log=$1
     pocket_initrd || return
     for try in 1 2 3 4 5; do
         pocket_boot_once "$1" && return
@@ -282,7 +284,7 @@ pocket_boot_once() {
         pocket_lives "$deadline" || { cat "$console.qemu" >&2; return 1; }
         sleep 0.2
     done
-    until [ "$(adb connect "$ANDROID_SERIAL" >/dev/null 2>&1; timeout 10 adb shell echo up 2>/dev/null)" = up ]; do
+    until [ "$(timeout -k 2 10 adb connect "$ANDROID_SERIAL" >/dev/null 2>&1; timeout -k 2 10 adb shell echo up 2>/dev/null)" = up ]; do
         pocket_lives "$deadline" || return 1
         sleep 0.2
     done
@@ -309,9 +311,23 @@ EOT
     export XDG_STATE_HOME=$pocket_run/state
 }
 
-# pocket_adb ARGUMENTS...: adb, bound to the device that is up.
+# pocket_adb ARGUMENTS...: adb, bound to the device that is up. On one that has died it may wait, deaf to SIGTERM.
 pocket_adb() {
-    adb "$@"
+    timeout -k 5 90 adb "$@"
+}
+
+# pocket_answers: whether the device is alive.
+pocket_answers() {
+    timeout -k 5 30 adb shell true </dev/null >/dev/null 2>&1
+}
+
+# pocket_renew: another device in the place of this one, as new.
+pocket_renew() {
+    pocket_stop
+    # What was to be undone there.
+    rm -rf "$XDG_STATE_HOME"
+    [ ! -e "$pocket_run/system.new" ] || cp "$pocket_run/system.new" "$pocket_run/system" || return
+    pocket_boot "${pocket_log%.console}.again.console"
 }
 
 # pocket_stop: nothing is left running. May be called twice.

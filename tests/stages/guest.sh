@@ -55,8 +55,7 @@ play() {
     pocket_boot "$logs/$boot.console" || { report fail "guest $POCKET_KERNEL: $boot: no boot"; return; }
     suite_renew() {
         keep_log "$boot.first"
-        pocket_stop
-        pocket_boot "$logs/$boot.again.console"
+        pocket_renew
     }
     suite_results "guest $POCKET_KERNEL" --actor "$pocket_built/examples/actor" --lmkctl "$pocket_built/lmkctl" \
         --out "$logs" "$@"
@@ -66,7 +65,7 @@ play() {
 
 # keep_log NAME: what the device has to say of it all, if it answers.
 keep_log() {
-    timeout 30 adb shell 'logcat -d -b all; echo "-- dmesg"; dmesg | tail -n 40' >"$logs/$1.log" 2>&1 </dev/null
+    timeout -k 5 30 adb shell 'logcat -d -b all; echo "-- dmesg"; dmesg | tail -n 40' >"$logs/$1.log" 2>&1 </dev/null
 }
 
 # What a scenario needs is there, or it is not selected.
@@ -124,8 +123,8 @@ memory_low_is_given() {
         pocket_adb shell 'grep memory /sys/fs/cgroup/cgroup.subtree_control'
 }
 if pocket_boot "$logs/memevents.console"; then
-    check "guest $POCKET_KERNEL: apps' groups are given memory.low" memory_low_is_given
-    check "guest $POCKET_KERNEL: reclaim events match allocstall" memevents_match
+    check_on_device "guest $POCKET_KERNEL: apps' groups are given memory.low" memory_low_is_given
+    check_on_device "guest $POCKET_KERNEL: reclaim events match allocstall" memevents_match
     pocket_stop
 else
     report fail "guest $POCKET_KERNEL: its own tests did not boot"
@@ -137,7 +136,7 @@ notices() {
     notices_once "$@" && return
     ! grep -q '^[a-z]* falling-order (' "$logs/bad-$1.log" || return
     echo "-- once more"
-    timeout 30 adb shell true || suite_renew || return
+    pocket_answers || suite_renew || return
     notices_once "$@"
 }
 
@@ -155,8 +154,7 @@ notices_once() {
 
 # The suite's own test.
 suite_renew() {
-    pocket_stop
-    pocket_boot "$logs/bad.again.console"
+    pocket_renew
 }
 if pocket_boot "$logs/bad.console"; then
     check "suite: notices a wrong order" notices order "victims fall in oom_score_adj"
