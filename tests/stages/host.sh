@@ -11,8 +11,4 @@ for file in tests/host_*.rs; do
 done
 [ ${#targets[@]} -gt 0 ] || { report skip "host: there is no test of this kind yet"; exit 0; }
 # They wait for most of their time: many at once, whatever the number of CPUs.
-if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --no-fail-fast --final-status-level none --test-threads 12 "${targets[@]}" 2>&1 | cargo_results
-else
-    cargo test --no-fail-fast "${targets[@]}" -- --test-threads 12 2>&1 | cargo_results
-fi
+run_tests 12 "${targets[@]}"

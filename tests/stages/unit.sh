@@ -12,11 +12,7 @@ for file in tests/*.rs; do
     case $name in '*' | host_*) ;; *) targets+=(--test "$name") ;; esac
 done
 
-if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --no-fail-fast --final-status-level none --no-tests=pass "${targets[@]}" 2>&1 | cargo_results
-else
-    cargo test --no-fail-fast "${targets[@]}" 2>&1 | cargo_results
-fi
+run_tests "$(nproc)" "${targets[@]}"
 status=$?
 cargo test --doc 2>&1 | cargo_results || status=1
 check "suite: no scenario of a stage is lost" bash tests/suite/stage_test.sh
