@@ -429,17 +429,16 @@ impl Policy {
                 }
             };
             let stalled = signals.critical_stall && self.window.is_some();
-            let by_a_boost = !(signals.exhausted || stalled);
-            if by_a_boost {
-                cause = cause.and_then(|cause| self.limited(cause, t));
+            if let (Some(cause), false) = (&mut cause, signals.exhausted || stalled) {
+                // No higher: with kswapd gone to sleep the OOM killer comes at the boosted min mark,
+                // and did, in an emulator, between two looks 10 ms apart.
+                cause.min_adj = OomScoreAdj::ABOVE_PERCEPTIBLE;
             }
             if let (Some(_), Look::Taken { hurry, .. }) = (cause, &mut self.look) {
                 // If the kill is made, the next look is near anyway; if nobody could be killed,
-                // there is no hurry. But if that is for the floor of a boost, the end may be near.
-                if !by_a_boost || self.steady.is_none() {
-                    *hurry = false;
-                    self.vigil.rest();
-                }
+                // there is no hurry.
+                *hurry = false;
+                self.vigil.rest();
             }
             return cause;
         }
@@ -449,20 +448,6 @@ impl Policy {
             return Some(Cause { reason, min_adj, cut_thrashing_limit: false });
         }
         self.first_match(signals, t, |_| true)
-    }
-
-    /// A kill by watermarks that are no more than boosted. Kswapd may still take the boost back, so
-    /// it is for little memory alone, whatever the rule says of swap or thrashing.
-    fn limited(&self, cause: Cause, t: &Tunables) -> Option<Cause> {
-        let min_adj = match self.steady {
-            Some(_) => {
-                let floor = OomScoreAdj::new(i32::try_from(t.lowmem_min_oom_score).ok()?)?;
-                cause.min_adj.max(floor)
-            }
-            // Recordings of a daemon that killed more then are judged as they were.
-            None => OomScoreAdj::ABOVE_PERCEPTIBLE,
-        };
-        Some(Cause { min_adj, ..cause })
     }
 
     /// The first rule among those `admitted` that applies.

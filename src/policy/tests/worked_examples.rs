@@ -221,7 +221,7 @@ fn watermarks_that_the_kernel_has_raised_for_good_are_no_boost() {
     let changed: fn(&mut Policy) = Policy::watermarks_changed;
     // The kernel may have told of a change, but what it told is lost: they may be boosted no less.
     let lost: fn(&mut Policy) = |policy| policy.watermark_changes_are_told(true);
-    for (told, floor) in [(None, 701), (Some(changed), 0), (Some(lost), 701)] {
+    for (told, floor) in [(None, 201), (Some(changed), 0), (Some(lost), 201)] {
         let mut machine = Machine::new(Tunables::default());
         machine.boost(1500);
         machine.sample.meminfo.free = Pages(3499);
@@ -237,7 +237,7 @@ fn watermarks_that_the_kernel_has_raised_for_good_are_no_boost() {
 fn a_boost_that_the_kernel_prints_is_told_from_watermarks_raised_for_good() {
     // At the first look after a change that was told the marks may be boosted already; and of a
     // change that nobody told the distances between them may say nothing.
-    for (told, boost, floor) in [(true, 1500, 701), (false, 1500, 701), (false, 0, 0), (true, 0, 0)]
+    for (told, boost, floor) in [(true, 1500, 201), (false, 1500, 201), (false, 0, 0), (true, 0, 0)]
     {
         let mut machine = Machine::new(Tunables::default());
         machine.boost(1500);
@@ -252,32 +252,8 @@ fn a_boost_that_the_kernel_prints_is_told_from_watermarks_raised_for_good() {
 }
 
 #[test]
-fn a_boost_alone_kills_whom_little_memory_would_and_stays_on_the_watch() {
-    for (setting, floor) in [(701, Some(701)), (900, Some(900)), (1001, None)] {
-        let mut machine =
-            Machine::new(Tunables { lowmem_min_oom_score: setting, ..Tunables::default() });
-        // Nobody that expendable may be there.
-        machine.frees = false;
-        machine.boost(1500);
-        machine.sample.meminfo.free = Pages(3499);
-        for (millis, trigger) in [(10_100, Trigger::KswapdWake), (10_110, Trigger::Poll)] {
-            let cause = machine.look(millis, trigger).cause;
-            assert_eq!(cause.map(|cause| cause.min_adj.get()), floor);
-            assert_eq!(machine.plan(trigger), (PollRequest::Start, Some(10)));
-        }
-        // By the watermarks' own it is the end of memory, at which others are no safer.
-        machine.sample.meminfo.free = Pages(1999);
-        machine.sample.vmstat.nr_inactive_file = 999;
-        let cause = machine.look(10_120, Trigger::Poll).cause;
-        assert_eq!(cause.map(|cause| cause.min_adj.get()), floor.map(|_| 0));
-        let interval = if cause.is_some() { 100 } else { 10 };
-        assert_eq!(machine.plan(Trigger::Poll), (PollRequest::Start, Some(interval)));
-    }
-}
-
-#[test]
 fn a_critical_stall_lifts_every_protection_where_only_boosted_watermarks_are_breached_too() {
-    for (full_avg10_centi, floor) in [(8000, 701), (8001, 0)] {
+    for (full_avg10_centi, floor) in [(8000, 201), (8001, 0)] {
         let mut machine =
             Machine::new(Tunables { stall_limit_critical: 80, ..Tunables::default() });
         machine.sample.stall = Some(Stall { full_avg10_centi });
