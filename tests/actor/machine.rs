@@ -69,7 +69,8 @@ fn is_of_a_process(link: &str, pid: u32) -> bool {
 pub fn look(pid: u32) -> Result<Value> {
     let folder = format!("/proc/{pid}");
     // VmRSS of the kernels before 6.2 lags by up to 64 pages a thread; what maps are summed up to does not.
-    let rollup = fs::read_to_string(format!("{folder}/smaps_rollup")).context("no such process")?;
+    let rollup = format!("{folder}/smaps_rollup");
+    let rollup = fs::read_to_string(&rollup).context(rollup)?;
     // After the name, which may hold anything: state is the third field, minor and major faults
     // the 10th and 12th, utime and stime the 14th and 15th.
     let fields = |file: String| -> Result<Vec<u64>> {

@@ -9,16 +9,16 @@
 check_on_device() {
     local name=$1
     shift
-    echo "-- $name: $*"
-    if "$@"; then
-        report pass "$name"
-    elif pocket_answers; then
-        report fail "$name"
-    else
-        echo "-- once more: the device had died, and said last"
-        tail -n 20 "$pocket_log"
-        if pocket_renew && "$@"; then report pass "$name, at the second try"; else report fail "$name"; fi
-    fi
+    check "$name" on_device "$@"
+}
+
+on_device() {
+    "$@" && return
+    ! pocket_answers || return 1
+    echo "-- once more: the device had died, and said last"
+    tail -n 20 "$pocket_log"
+    # shellcheck disable=SC2034
+    pocket_renew && second_try=yes && "$@"
 }
 
 # until_true COMMAND: waits on the device until the command succeeds, 20 s at most.
@@ -135,13 +135,14 @@ crashes_count() {
         [ -z "$(pocket_adb shell getprop pocket.would_reboot)" ] || break
         restarted_by 'kill -9 $(getprop init.svc_debug_pid.lmkd)' || return 1
     done
-    # One of them was the check before.
-    [ "$n" = 5 ] && until_true '[ "$(getprop pocket.would_reboot)" = lmkd ]'
+    # One of them was the check before, if it was this device's.
+    [ "$n" = "$([ -n "$second_try" ] && echo 6 || echo 5)" ] && until_true '[ "$(getprop pocket.would_reboot)" = lmkd ]'
 }
 
 # What the kernel refused would be in its log.
 kernel_log_is_clean() {
-    ! pocket_adb shell dmesg | grep -E 'lmkd.*(segfault|trap)|Oops|BUG:|WARNING:'
+    local log
+    log=$(pocket_adb shell dmesg) && ! grep -E 'lmkd.*(segfault|trap)|Oops|BUG:|WARNING:' <<<"$log"
 }
 
 # clean_up_at_the_end: in a subshell, which begins without the traps of its parent.

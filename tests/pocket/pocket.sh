@@ -284,7 +284,7 @@ pocket_boot_once() {
         pocket_lives "$deadline" || { cat "$console.qemu" >&2; return 1; }
         sleep 0.2
     done
-    until [ "$(timeout -k 2 10 adb connect "$ANDROID_SERIAL" >/dev/null 2>&1; timeout -k 2 10 adb shell echo up 2>/dev/null)" = up ]; do
+    until [ "$(timeout --foreground -k 2 10 adb connect "$ANDROID_SERIAL" >/dev/null 2>&1; timeout --foreground -k 2 10 adb shell echo up 2>/dev/null)" = up ]; do
         pocket_lives "$deadline" || return 1
         sleep 0.2
     done
@@ -313,12 +313,12 @@ EOT
 
 # pocket_adb ARGUMENTS...: adb, bound to the device that is up. On one that has died it may wait, deaf to SIGTERM.
 pocket_adb() {
-    timeout -k 5 90 adb "$@"
+    timeout --foreground -k 5 90 adb "$@"
 }
 
 # pocket_answers: whether the device is alive.
 pocket_answers() {
-    timeout -k 5 30 adb shell true </dev/null >/dev/null 2>&1
+    timeout --foreground -k 5 30 adb shell true </dev/null >/dev/null 2>&1
 }
 
 # pocket_renew: another device in the place of this one, as new.

@@ -65,7 +65,7 @@ play() {
 
 # keep_log NAME: what the device has to say of it all, if it answers.
 keep_log() {
-    timeout -k 5 30 adb shell 'logcat -d -b all; echo "-- dmesg"; dmesg | tail -n 40' >"$logs/$1.log" 2>&1 </dev/null
+    timeout --foreground -k 5 30 adb shell 'logcat -d -b all; echo "-- dmesg"; dmesg | tail -n 40' >"$logs/$1.log" 2>&1 </dev/null
 }
 
 # What a scenario needs is there, or it is not selected.
@@ -137,6 +137,8 @@ notices() {
     ! grep -q '^[a-z]* falling-order (' "$logs/bad-$1.log" || return
     echo "-- once more"
     pocket_answers || suite_renew || return
+    # shellcheck disable=SC2034
+    second_try=yes
     notices_once "$@"
 }
 

@@ -13,12 +13,14 @@ lacks() {
     exit 0
 }
 
-# check NAME COMMAND...: one test, which is the command's exit status.
+# check NAME COMMAND...: one test, which is the command's exit status. A command that needed a second try says so by
+# second_try=yes.
 check() {
     local name=$1
     shift
+    second_try=''
     echo "-- $name: $*"
-    if "$@"; then report pass "$name"; else report fail "$name"; fi
+    if "$@"; then report pass "$name${second_try:+, at the second try}"; else report fail "$name"; fi
 }
 
 # need_packages STAGE PACKAGE=COMMAND...: the commands (or files) are there, or root installs their Debian packages, or the
@@ -62,25 +64,36 @@ replay_recordings() {
 
 # run_tests THREADS SWITCH...: the tests that cargo's switches select, so many at once. On a machine that is busy with
 # others time may pass that a test was not given: what failed is tried once more, alone, and its result says so. More than
-# three failures are no accident.
+# three failures are no accident, and neither is a run that was not made to its end.
 run_tests() {
-    local threads=$1 first second failed status=0
+    local threads=$1 before output second told failed filter name status=0
     shift
     if ! cargo nextest --version >/dev/null 2>&1; then
         cargo test --no-fail-fast "$@" -- --test-threads "$threads" 2>&1 | cargo_results
         return
     fi
-    first=$(mktemp) second=$(mktemp)
-    RESULTS=$first run_nextest "$threads" "$@" || status=$?
-    mapfile -t failed < <(sed -n 's/^fail \([^ ]*\) \([^ ]*\)$/(binary_id(=\1) and test(=\2))/p' "$first")
-    if [ ${#failed[@]} -gt 0 ] && [ ${#failed[@]} -le 3 ] && [ ${#failed[@]} -eq "$(grep -c '^fail ' "$first")" ]; then
-        echo "-- once more: ${failed[*]}"
-        sed -i '/^fail /d' "$first"
+    output=$(mktemp) second=$(mktemp) before=$(wc -l <"$RESULTS")
+    # The caller has set pipefail.
+    run_nextest "$threads" "$@" | tee "$output" || status=$?
+    told=$(($(wc -l <"$RESULTS") - before))
+    mapfile -t failed < <(tail -n "+$((before + 1))" "$RESULTS" | sed -n 's/^fail //p')
+    # 100 is nextest's word for tests that failed.
+    if [ "$status" -eq 100 ] && [ ${#failed[@]} -gt 0 ] && [ ${#failed[@]} -le 3 ] &&
+        grep -qE "^ +Summary \[[^]]*\] +$told tests? run: " "$output"; then
+        filter='none()'
+        for name in "${failed[@]}"; do
+            filter="$filter or (binary_id(=${name% *}) and test(=${name##* }))"
+        done
+        echo "-- once more: $filter"
+        RESULTS=$second run_nextest 1 "$@" -E "$filter"
         status=0
-        RESULTS=$second run_nextest 1 "$@" -E "$(printf '%s or ' "${failed[@]}") none()" || status=$?
+        for name in "${failed[@]}"; do
+            grep -qxF "pass $name" "$second" || { status=100; continue; }
+            awk -v was="fail $name" -v is="pass $name, at the second try" '$0 == was { $0 = is } 1' \
+                "$RESULTS" >"$second.all" && cat "$second.all" >"$RESULTS"
+        done
     fi
-    { cat "$first"; sed '/^pass /s/$/, at the second try/' "$second"; } >>"$RESULTS"
-    rm "$first" "$second"
+    rm -f "$output" "$second" "$second.all"
     return "$status"
 }
 
@@ -93,16 +106,16 @@ run_nextest() {
 
 # cargo_results: turns the output of `cargo nextest run` or `cargo test` into results, and passes it on.
 cargo_results() {
-    local line
+    # Colour and progress are off: every test has a line of its own, STATE [TIME] (NUMBER) BINARY NAME.
+    local line state='^[[:space:]]+([A-Z][A-Z0-9+ -]*[A-Z0-9])[[:space:]]+\[[^]]*\][[:space:]]+(\([^)]*\)[[:space:]]+)?(.*)$'
     while IFS= read -r line; do
         echo "$line"
-        # Colour and progress are off: every test has a line of its own, STATE [TIME] (NUMBER) BINARY NAME.
-        if [[ $line =~ ^[[:space:]]+([A-Z][A-Z-]+)[[:space:]]+\[[^]]*\][[:space:]]+(\([^\)]*\)[[:space:]]+)?(.*)$ ]]; then
+        if [[ $line =~ $state ]]; then
             case ${BASH_REMATCH[1]} in
             PASS | LEAK) echo "pass ${BASH_REMATCH[3]}" ;;
             # It goes on for now.
             SLOW | TERMINATING) ;;
-            # FAIL, TIMEOUT, and signals.
+            # FAIL, TIMEOUT, signals, with a leak or without.
             *) echo "fail ${BASH_REMATCH[3]}" ;;
             esac >>"$RESULTS"
         elif [[ $line =~ ^test\ (.*)\ \.\.\.\ (ok|FAILED|ignored)(.*)$ ]]; then

@@ -69,7 +69,7 @@ suite_results() {
         front=$(head -n 1 <<<"$expected")
         ! grep -qx "$front" <<<"$again" || front=''
         suite_put_aside "$out" "$front $again"
-        timeout -k 5 30 adb shell true </dev/null >/dev/null 2>&1 || died=yes
+        timeout --foreground -k 5 30 adb shell true </dev/null >/dev/null 2>&1 || died=yes
         if suite_renew; then
             # Of an emulator that has died nothing can be put back.
             [ -z "$died" ] || { echo "-- the device had died"; sed -i '/^broken: /d' "$first"; }

@@ -14,7 +14,7 @@ suite_program=$folder/suite
 . tests/suite/stage.sh
 suite_build() { :; }
 adb() { [ ! -e "$folder/dead" ]; }
-timeout() { shift 3; "$@"; }
+timeout() { shift 4; "$@"; }
 suite_renew() { rm -f "$folder/dead"; echo renewed >>"$folder/renewed"; }
 wrong=0
 
