@@ -17,7 +17,6 @@ on_device() {
     ! pocket_answers || return 1
     echo "-- once more: the device had died, and said last"
     tail -n 20 "$pocket_log"
-    # shellcheck disable=SC2034
     pocket_renew && second_try=yes && "$@"
 }
 

@@ -26,7 +26,11 @@ draw() {
 check "pages are drawn" draw
 
 look_at() {
+    local log=$seen/look.log
     PAGES=$(printf '%s\n' "$seen"/*.html) CHROMIUM=chromium SHOTS=$seen \
-        cargo test -q --test pages_browser -- --ignored --nocapture
+        cargo test -q --test pages_browser -- --ignored --nocapture >"$log" 2>&1
+    cat "$log"
+    # cargo is as content when no test is left to be run.
+    grep -q '^test result: ok. 1 passed' "$log"
 }
 check "pages: no request, no complaint, no overflow, every mark has words and can be reached" look_at
